@@ -1,0 +1,203 @@
+//! The program of the tests: `app` with its built-in task types, and types that count, cling and kill.
+//!
+//! With `E2E_BUILD=old` it stands for the release before: it does not know `newer`, and its `changed` has another
+//! input than that of today.
+
+use std::{process::ExitCode, time::Duration};
+
+use longrun::tasks::{Context, Failure, Registry, TaskKind, scrape::WebScrape, vector::VectorProcessing};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+fn main() -> ExitCode {
+    let today = Registry::new().with(VectorProcessing).with(WebScrape).with(Count).with(Cling).with(Kill).with(Odd);
+    longrun::main(match std::env::var("E2E_BUILD").as_deref() {
+        Ok("old") => today.with(ChangedBefore),
+        _ => today.with(Changed).with(Newer),
+    })
+}
+
+/// Adds the numbers from 1 to `steps`, with a line and a checkpoint for each.
+struct Count;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CountInput {
+    steps: u64,
+    /// Milliseconds per step.
+    pace: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Counted {
+    steps: u64,
+    sum: u64,
+}
+
+impl TaskKind for Count {
+    const NAME: &'static str = "count";
+    const DESCRIPTION: &'static str = "Counts, and says so";
+    type Input = CountInput;
+    type Output = Counted;
+
+    async fn run(&self, input: CountInput, ctx: Context) -> Result<Counted, Failure> {
+        let mut so_far = ctx.resume::<Counted>().unwrap_or(Counted { steps: 0, sum: 0 });
+        while so_far.steps < input.steps {
+            ctx.sleep(Duration::from_millis(input.pace)).await?;
+            so_far.steps += 1;
+            so_far.sum += so_far.steps;
+            ctx.info(format!("step {} in delivery {}", so_far.steps, ctx.delivery()));
+            ctx.checkpoint(&so_far)?;
+            ctx.step(so_far.steps, input.steps)?;
+        }
+        Ok(so_far)
+    }
+}
+
+/// Ignores every request to stop, for a time.
+struct Cling;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ClingInput {
+    /// In milliseconds.
+    time: u64,
+    how: How,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    /// Lets go at its awaits: it can be dropped.
+    Awaits,
+    /// A blocking closure that nothing ends.
+    Blocks,
+    /// Never lets go of a thread of the runtime.
+    Hogs,
+}
+
+impl TaskKind for Cling {
+    const NAME: &'static str = "cling";
+    const DESCRIPTION: &'static str = "Does not stop when it is asked to";
+    type Input = ClingInput;
+    type Output = ();
+
+    async fn run(&self, input: ClingInput, ctx: Context) -> Result<(), Failure> {
+        let time = Duration::from_millis(input.time);
+        match input.how {
+            How::Awaits => tokio::time::sleep(time).await,
+            How::Blocks => {
+                ctx.blocking(move |_| {
+                    std::thread::sleep(time);
+                    Ok(())
+                })
+                .await?;
+            }
+            How::Hogs => std::thread::sleep(time),
+        }
+        Ok(())
+    }
+}
+
+/// Kills its worker in its first so many deliveries.
+struct Kill;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct KillInput {
+    deliveries: i32,
+}
+
+impl TaskKind for Kill {
+    const NAME: &'static str = "kill";
+    const DESCRIPTION: &'static str = "Aborts the process that runs it";
+    type Input = KillInput;
+    type Output = ();
+
+    async fn run(&self, input: KillInput, ctx: Context) -> Result<(), Failure> {
+        if ctx.delivery() <= input.deliveries {
+            std::process::abort();
+        }
+        Ok(())
+    }
+}
+
+/// Says and returns what PostgreSQL does not take.
+struct Odd;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OddInput {
+    fail: bool,
+}
+
+impl TaskKind for Odd {
+    const NAME: &'static str = "odd";
+    const DESCRIPTION: &'static str = "Writes U+0000 wherever it can";
+    type Input = OddInput;
+    type Output = String;
+
+    async fn run(&self, input: OddInput, ctx: Context) -> Result<String, Failure> {
+        ctx.info("a\0b");
+        ctx.progress(1, Some(2), Some("half\0way"));
+        if input.fail { Err(Failure::fatal("odd", "c\0d")) } else { Ok("e\0f".to_owned()) }
+    }
+}
+
+/// A type whose input has changed.
+struct Changed;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangedInput {
+    new: i64,
+}
+
+impl TaskKind for Changed {
+    const NAME: &'static str = "changed";
+    const DESCRIPTION: &'static str = "Gives back what it got";
+    type Input = ChangedInput;
+    type Output = i64;
+
+    async fn run(&self, input: ChangedInput, _: Context) -> Result<i64, Failure> {
+        Ok(input.new)
+    }
+}
+
+/// The same type as the release before had it.
+struct ChangedBefore;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangedBeforeInput {
+    old: i64,
+}
+
+impl TaskKind for ChangedBefore {
+    const NAME: &'static str = "changed";
+    const DESCRIPTION: &'static str = "Gives back what it got";
+    type Input = ChangedBeforeInput;
+    type Output = i64;
+
+    async fn run(&self, input: ChangedBeforeInput, _: Context) -> Result<i64, Failure> {
+        Ok(input.old)
+    }
+}
+
+/// A type that the release before does not know.
+struct Newer;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NewerInput {}
+
+impl TaskKind for Newer {
+    const NAME: &'static str = "newer";
+    const DESCRIPTION: &'static str = "Is new";
+    type Input = NewerInput;
+    type Output = i64;
+
+    async fn run(&self, _: NewerInput, _: Context) -> Result<i64, Failure> {
+        Ok(2)
+    }
+}

@@ -1,0 +1,41 @@
+//! Harness: real PostgreSQL, real Redis and the real `app` binary for the tests, and what stands around them: a web
+//! site, a trace collector, a cutting proxy.
+//!
+//! - One PostgreSQL and one Redis per run of this binary, started when the first test asks; each test has a database
+//!   and a Redis database of its own ([`Deployment`]). A test that stops or empties a server has servers of its own
+//!   ([`Services::private`]).
+//! - Every process is stopped by its id, also when a test panics, and by the [`watchdog`] when this binary itself is
+//!   killed; every file lies in one temporary folder, which goes with it.
+//! - Nothing waits by sleeping a guessed time: [`until`] looks again and again, up to a deadline.
+//! - A test fails when one of its processes has panicked ([`App`]'s `Drop` reads its log).
+
+mod app;
+mod client;
+mod deployment;
+mod events;
+mod http_server;
+mod nginx;
+mod otlp;
+mod patience;
+mod programs;
+mod proxy;
+mod raw;
+mod services;
+mod site;
+mod sql;
+mod watchdog;
+
+pub use app::{App, Finished};
+pub use client::{Answer, Client};
+pub use deployment::Deployment;
+pub use events::{Event, EventStream};
+pub use http_server::{HttpServer, Reply, Request};
+pub use nginx::Nginx;
+pub use otlp::{OtlpReceiver, Span};
+pub use patience::{LONG, until};
+pub use proxy::{Direction, Flow, Proxy};
+pub use raw::raw_request;
+pub use services::Services;
+pub use site::{HOSTILE_TITLE, Site};
+pub use sql::Sql;
+pub use watchdog::{folder as run_folder, new_folder};

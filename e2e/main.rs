@@ -1,0 +1,40 @@
+//! End to end: the real `app` binary on real PostgreSQL and Redis, seen from outside.
+//!
+//! [`harness`] starts and stops everything. Each module below is one promise, told by small tests that share nothing
+//! and run side by side.
+#![allow(missing_docs, reason = "this is a program of tests, not a library")]
+
+mod harness;
+mod harness_itself;
+
+mod bad_input;
+mod cancel;
+mod clients;
+mod contract_http;
+mod contract_many;
+mod contract_nginx;
+mod contract_queues;
+mod contract_streams;
+mod crash;
+#[cfg(feature = "faults")]
+mod crash_points;
+mod dev;
+#[cfg(feature = "faults")]
+mod ledger;
+mod migrate;
+mod model;
+mod network;
+mod old_clients;
+mod persistence;
+mod recovery;
+mod restart;
+mod retries;
+#[cfg(feature = "faults")]
+mod rules;
+mod scraper;
+mod sink;
+#[cfg(feature = "faults")]
+mod soak;
+mod startup;
+mod stream;
+mod trace;

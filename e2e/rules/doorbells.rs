@@ -1,0 +1,132 @@
+//! Doorbells ring and prove nothing.
+
+use super::*;
+
+#[test]
+fn accepted_means_committed_with_or_without_redis() {
+    let house = House::of(deployment().set("REDIS_URL", NOWHERE));
+    let began = Instant::now();
+    let id = house.submit(count(1, 0));
+    assert!(began.elapsed() < Duration::from_secs(2), "nobody waits for a push");
+    assert_eq!(entry(&house.sql, &id).status, "PENDING");
+
+    let mut refusing = house.deployment.serve_with(&[("APP_FAULTS", "submit:error:1000")]);
+    refusing.client().post("/tasks", count(1, 0).to_string(), &[]).expect(503);
+    assert_eq!(house.sql.value::<i64>("SELECT count(*) FROM tasks", &[]), 1);
+}
+
+#[test]
+fn elements_are_hints_however_many_and_whosesoever() {
+    let house = House::new();
+    let task = house.submit(count(2, 50));
+    let later = house.submit(count_with(1, 0, json!({"delay": "1h"})));
+    let cancelled = house.submit(count(1, 0));
+    house.client.cancel(&cancelled).expect(204);
+    let elsewhere = house.submit(count_with(2, 50, json!({"queue": "elsewhere"})));
+    let unknown = ulid::Ulid::from_parts(1, 2).to_string();
+    for element in [&task, &task, &later, &cancelled, &elsewhere, &unknown, "", "hello", "\u{1F514}"] {
+        house.deployment.redis::<i64>(&["LPUSH", READY, element]);
+    }
+    // No text at all.
+    house.deployment.redis::<()>(&["EVAL", "redis.call('LPUSH', KEYS[1], '\\255\\0')", "1", READY]);
+    let mut worker = house.deployment.start(&["work", "--queue", "default", "--queue", "elsewhere"]);
+    for id in [&task, &elsewhere] {
+        assert_eq!(wait_status(&house.sql, id, "SUCCESS").delivery, 1);
+        check_history(&house.sql, id);
+    }
+    until("the lists are empty", LONG, || {
+        house.deployment.redis::<Vec<String>>(&["KEYS", "v1:[ri]*"]).is_empty().then_some(())
+    });
+    assert_eq!(entry(&house.sql, &later).delivery, 0);
+    assert_eq!(entry(&house.sql, &cancelled).delivery, 0);
+    worker.stop();
+}
+
+#[test]
+fn a_server_rings_again_when_redis_comes_back_empty() {
+    let proxy = Proxy::before(Services::shared().redis.port());
+    let house = House::of(deployment().redis_through(&proxy));
+    let ids = [house.submit(count(1, 0)), house.submit(count(1, 0))];
+    let count = |key: &str| house.deployment.redis::<usize>(&["LLEN", key]);
+    until("both have rung, and there is an epoch", LONG, || {
+        let epoch = house.deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);
+        (count(READY) >= 2 && epoch.is_some_and(|epoch| !epoch.contains(' '))).then_some(())
+    });
+    house.sql.run("UPDATE leases SET lease_until = '-infinity'").unwrap();
+    house.deployment.redis::<()>(&["FLUSHDB"]);
+    proxy.cut();
+    // Perhaps twice: what was being pushed when the connection was cut is pushed again.
+    until("both ring again", LONG, || (count(READY) >= ids.len()).then_some(()));
+}
+
+#[test]
+fn a_task_that_was_interrupted_starts_before_the_backlog() {
+    let house = House::of(deployment().set("APP_CONCURRENCY", "1"));
+    let first = house.submit(count(30, 100));
+    let mut dying = house.deployment.work();
+    ledger::wait(&house.sql, &first, "on its way", |entry| entry.seq >= 3);
+    let backlog: Vec<String> = (0..12).map(|_| house.submit(count(1, 400))).collect();
+    dying.kill();
+    let mut worker = house.deployment.work();
+    wait_status(&house.sql, &first, "SUCCESS");
+    check_counted(&house.sql, &first, 30);
+    let between = "SELECT count(*) FROM task_events e,
+        (SELECT min(at) FILTER (WHERE status = 'PENDING') AS back, max(at) FILTER (WHERE status = 'RUNNING') AS again
+         FROM task_events WHERE task_id = from_ulid($1)) AS t
+        WHERE e.status = 'RUNNING' AND e.at > t.back AND e.at < t.again";
+    let before: i64 = house.sql.value(between, &[&first]);
+    assert!(before <= 1, "{before} others of the backlog started first");
+    let started: i64 = house.sql.value("SELECT count(*) FROM tasks WHERE delivery > 0", &[]);
+    assert!(started < backlog.len() as i64, "there was no backlog any more, so this has shown nothing");
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.wait_exit(LONG).code(), Some(0));
+}
+
+#[test]
+fn an_id_leaves_its_list_only_after_the_commit() {
+    let house = House::new();
+    let id = house.submit(count(1, 0));
+    let mut worker = house.deployment.work_with(&[("APP_FAULTS", "finish:stall=1s")]);
+    worker.wait_for_line("injected a fault");
+    let lists = house.deployment.redis::<Vec<String>>(&["KEYS", "v1:inflight:*"]);
+    assert_eq!(lists.len(), 1, "{lists:?}");
+    assert!(house.deployment.redis::<Vec<String>>(&["LRANGE", &lists[0], "0", "-1"]).contains(&id));
+    assert_eq!(entry(&house.sql, &id).status, "RUNNING");
+    wait_status(&house.sql, &id, "SUCCESS");
+    wait_until_clean(&house.deployment, &house.sql);
+    worker.stop();
+}
+
+/// Redis moved it, nobody received it, and no error told of it: the connection was half open.
+#[test]
+fn an_id_in_the_own_list_that_nobody_holds_is_taken_as_received() {
+    let house = House::new();
+    let mut worker = house.deployment.work();
+    worker.wait_for_line("worker started");
+    let own: String = house.sql.value("SELECT ulid(id) FROM workers", &[]);
+    house.sql.run("INSERT INTO queues (name, paused) VALUES ('aside', true)").unwrap();
+    let id = house.submit(count_with(1, 0, json!({"queue": "aside"})));
+    until("it has rung", LONG, || {
+        (house.deployment.redis::<usize>(&["DEL", "v1:ready:{aside}:normal"]) == 1).then_some(())
+    });
+    house.sql.change("UPDATE tasks SET queue = 'default' WHERE id = from_ulid($1)", &[&id]);
+    house.deployment.redis::<i64>(&["LPUSH", &format!("v1:inflight:{{default}}:normal:{own}"), &id]);
+    let began = Instant::now();
+    assert_eq!(wait_status(&house.sql, &id, "SUCCESS").delivery, 1);
+    assert!(began.elapsed() < Duration::from_secs(16), "the lists are compared every ten seconds");
+    wait_until_clean(&house.deployment, &house.sql);
+    worker.stop();
+}
+
+#[test]
+fn a_fetch_loop_that_hangs_begins_anew() {
+    let house = House::new();
+    let mut worker = house.deployment.work_with(&[("APP_FAULTS", "redis.take:stall=1h")]);
+    worker.wait_for_line("injected a fault");
+    let id = house.submit(count(1, 0));
+    let began = Instant::now();
+    assert_eq!(wait_status(&house.sql, &id, "SUCCESS").delivery, 1);
+    assert!(began.elapsed() < Duration::from_secs(20));
+    worker.wait_for_line("begins anew with new connections");
+    worker.stop();
+}

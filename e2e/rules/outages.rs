@@ -1,0 +1,146 @@
+//! Outages: one of the two stores is away, or lets go of its connections.
+
+use super::*;
+
+#[test]
+fn everything_goes_on_while_redis_is_away() {
+    let house = House::of(deployment().set("REDIS_URL", NOWHERE));
+    let mut worker = house.deployment.work();
+    let ids: Vec<String> = (0..20).map(|_| house.submit(count(2, 50))).collect();
+    let frames: Vec<_> = house.client.stream(&ids[0], Some("0")).collect();
+    assert_eq!(frames.last().and_then(|frame| frame.status()), Some("SUCCESS"));
+    for id in &ids {
+        assert_eq!(house.client.wait_final(id, LONG)["status"], "SUCCESS");
+        assert_eq!(entry(&house.sql, id).delivery, 1);
+        check_counted(&house.sql, id, 2);
+    }
+    // The message is lost; the next renewal tells.
+    let long = house.submit(count(900, 100));
+    wait_status(&house.sql, &long, "RUNNING");
+    house.client.cancel(&long).expect(204);
+    ledger::wait(&house.sql, &long, "confirmed", |entry| entry.status == "CANCELLED" && !entry.has_worker);
+    // A drain hands back uncharged all the same.
+    let kept = house.submit(count(900, 100));
+    wait_status(&house.sql, &kept, "RUNNING");
+    worker.signal(Signal::SIGTERM);
+    worker.signal(Signal::SIGTERM);
+    worker.wait_exit(LONG);
+    let entry = entry(&house.sql, &kept);
+    assert_eq!((entry.status.as_str(), entry.delivery, entry.lost), ("PENDING", 1, 0));
+}
+
+#[test]
+fn postgres_away_for_three_leases_restarts_nothing() {
+    let services = Services::private();
+    let deployment = Deployment::on(&services).with_test_types().set("APP_LEASE", "1s");
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let ids: Vec<String> = (0..4).map(|_| client.submit(&count(50, 100))).collect();
+    let mut workers = [deployment.work(), deployment.work()];
+    {
+        let sql = deployment.sql();
+        ids.iter().for_each(|id| drop(wait_status(&sql, id, "RUNNING")));
+    }
+    services.postgres.stop(Signal::SIGQUIT);
+    std::thread::sleep(Duration::from_secs(3));
+    services.postgres.start();
+    let sql = deployment.sql();
+    for id in &ids {
+        let entry = wait_status(&sql, id, "SUCCESS");
+        assert_eq!((entry.delivery, entry.failures, entry.lost), (1, 0, 0));
+        check_counted(&sql, id, 50);
+    }
+    workers.iter_mut().for_each(App::stop);
+}
+
+#[test]
+fn connections_that_are_cut_cost_no_attempt() {
+    let house = House::new();
+    let mut worker = house.deployment.work();
+    let ids: Vec<String> = (0..6).map(|_| house.submit(count(12, 100))).collect();
+    ids.iter().for_each(|id| drop(wait_status(&house.sql, id, "RUNNING")));
+    for round in 3..6 {
+        ledger::wait(&house.sql, &ids[0], "further", |entry| entry.seq >= round);
+        let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'longrun'";
+        until("there was something to cut", LONG, || (house.sql.value::<i64>(cut, &[]) > 0).then_some(()));
+    }
+    for id in &ids {
+        let entry = wait_status(&house.sql, id, "SUCCESS");
+        assert_eq!((entry.delivery, entry.failures, entry.lost), (1, 0, 0));
+        check_counted(&house.sql, id, 12);
+    }
+    wait_until_clean(&house.deployment, &house.sql);
+    worker.stop();
+}
+
+/// A client that goes away in the middle of its submit leaves a whole task and no open transaction.
+#[test]
+fn a_dropped_request_drops_no_transaction() {
+    use std::io::Write;
+    let house = House::new();
+    let mut slow = house.deployment.serve_with(&[("APP_FAULTS", "submit:stall=500ms")]);
+    let body = count(1, 0).to_string();
+    let request = format!(
+        "POST /tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nidempotency-key: k\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = std::net::TcpStream::connect(slow.address()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    slow.wait_for_line("injected a fault");
+    drop(stream);
+    until("the task is there", LONG, || (house.sql.value::<i64>("SELECT count(*) FROM tasks", &[]) == 1).then_some(()));
+    let mut worker = house.deployment.work();
+    wait_until_clean(&house.deployment, &house.sql);
+    worker.stop();
+    slow.stop();
+}
+
+/// Text that PostgreSQL refuses is refused in requests, and cleaned in what tasks say.
+#[test]
+fn nul_characters_fail_no_task() {
+    let house = House::new();
+    let body = r#"{"task_type":"count","steps":1,"pace":0,"metadata":{"a":"b\u0000c"}}"#;
+    house.client.post("/tasks", body, &[]).expect(422);
+    let mut worker = house.deployment.work();
+    let well = house.submit(json!({"task_type": "odd", "fail": false}));
+    let badly = house.submit(json!({"task_type": "odd", "fail": true}));
+    assert_eq!(house.client.wait_final(&well, LONG)["status"], "SUCCESS");
+    let failed = house.client.wait_final(&badly, LONG);
+    assert_eq!(
+        (failed["error"]["code"].as_str(), failed["error"]["message"].as_str()),
+        (Some("odd"), Some("c\u{FFFD}d"))
+    );
+    assert_eq!(house.client.logs(&well)[0]["message"], "a\u{FFFD}b");
+    worker.stop();
+}
+
+#[test]
+fn two_migrations_at_a_time_are_one() {
+    let deployment = Deployment::empty();
+    let mut both = [deployment.start(&["migrate"]), deployment.start(&["migrate"])];
+    for migrate in &mut both {
+        let status = migrate.wait_exit(LONG);
+        assert_eq!(status.code(), Some(0), "{}", migrate.stderr());
+    }
+    assert_eq!(deployment.run(&["migrate", "--check"]).code, Some(0));
+}
+
+#[test]
+fn eight_posts_with_one_key_make_one_task() {
+    let house = House::new();
+    let ids: Vec<(String, bool)> = std::thread::scope(|scope| {
+        let post = || {
+            let answer =
+                house.client.post("/tasks", count(1, 0).to_string(), &[("idempotency-key", "one")]).expect(202);
+            let replayed = answer.header("idempotency-replayed").is_some();
+            (answer.json()["task_id"].as_str().unwrap().to_owned(), replayed)
+        };
+        let posts: Vec<_> = (0..8).map(|_| scope.spawn(post)).collect();
+        posts.into_iter().map(|post| post.join().unwrap()).collect()
+    });
+    assert!(ids.iter().all(|(id, _)| *id == ids[0].0));
+    assert_eq!(ids.iter().filter(|(_, replayed)| !replayed).count(), 1);
+    assert_eq!(house.sql.value::<i64>("SELECT count(*) FROM tasks", &[]), 1);
+    house.client.post("/tasks", count(2, 0).to_string(), &[("idempotency-key", "one")]).expect(422);
+}

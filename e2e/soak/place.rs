@@ -1,0 +1,66 @@
+//! Place: a database with the audit in it, a Redis database, and the settings of the processes that work there.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use super::{audit, plan::LEASE};
+use crate::harness::{App, Services, Sql};
+
+/// A place for one soak or one scenario.
+pub struct Place<'a> {
+    /// Its servers.
+    pub services: &'a Services,
+    database: String,
+    redis_database: u16,
+}
+
+impl<'a> Place<'a> {
+    /// Makes one: a migrated database under a name that nobody else has, with the audit installed.
+    pub fn new(services: &'a Services) -> Self {
+        let redis_database = services.take_redis_database();
+        let database = format!("soak_{redis_database}");
+        let admin = Sql::connect(&services.postgres.url("postgres")).expect("PostgreSQL answers");
+        admin.run(&format!("CREATE DATABASE {database}")).unwrap();
+        let place = Self { services, database, redis_database };
+        let settings = place.settings("migrate", services.postgres.port(), services.redis.port(), &[]);
+        let migrated = App::run(&["migrate"], &settings);
+        assert_eq!(migrated.code, Some(0), "app migrate failed:\n{}", migrated.output());
+        audit::install(&place.sql());
+        place
+    }
+
+    /// A connection to the database. It tells who it is, as every process does.
+    pub fn sql(&self) -> Sql {
+        let url = format!("{}?application_name=checker", self.services.postgres.url(&self.database));
+        Sql::connect(&url).expect("PostgreSQL answers")
+    }
+
+    /// Runs a Redis command.
+    pub fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.services.redis.command(self.redis_database, words)
+    }
+
+    /// The settings of a process of this name that reaches its servers at these ports.
+    pub fn settings(&self, name: &str, postgres: u16, redis: u16, more: &[(&str, String)]) -> Vec<(String, String)> {
+        let direct = self.services.postgres.url(&self.database);
+        let database = direct.replace(&format!(":{}/", self.services.postgres.port()), &format!(":{postgres}/"));
+        let fixed = [
+            ("DATABASE_URL", format!("{database}?application_name={name}")),
+            ("REDIS_URL", format!("redis://127.0.0.1:{redis}/{}", self.redis_database)),
+            ("APP_POSTGRES_POOL", "4".to_owned()),
+            ("APP_CONCURRENCY", "8".to_owned()),
+            ("APP_LEASE", format!("{}s", LEASE.as_secs())),
+            ("APP_GRACE", "1s".to_owned()),
+            ("APP_STOP_TIMEOUT", "1s".to_owned()),
+            ("APP_TEST_TYPES", "1".to_owned()),
+            ("APP_LOG_FORMAT", "json".to_owned()),
+            ("RUST_LOG", "info,longrun::work::attempt=debug".to_owned()),
+        ];
+        let more = more.iter().map(|(name, value)| (*name, value.clone()));
+        fixed.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// A port that is free now, for a server that is to come back where it was.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}

@@ -1,0 +1,104 @@
+//! Startup: settings that cannot work end the process with one line that says what to do.
+
+use std::time::Duration;
+
+use crate::harness::{Deployment, Finished};
+
+/// Fails unless the process said one clear line and ended with 1.
+#[track_caller]
+fn assert_one_line(finished: &Finished, words: &[&str]) {
+    assert_eq!(finished.code, Some(1), "{}", finished.output());
+    let errors: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(errors.len(), 1, "{}", finished.output());
+    assert_eq!(finished.stderr.lines().last(), Some(errors[0]), "the error is the last line: {}", finished.output());
+    for word in words {
+        assert!(errors[0].contains(word), "{word:?} is not in {:?}", errors[0]);
+    }
+    for trace in ["panicked", "stack backtrace", "RUST_BACKTRACE"] {
+        assert!(!finished.output().contains(trace), "{}", finished.output());
+    }
+}
+
+#[test]
+fn a_database_url_that_cannot_be() {
+    for url in ["", "nonsense", "http://x", "postgresql://"] {
+        for role in ["serve", "work", "migrate"] {
+            let finished = Deployment::new().set("DATABASE_URL", url).run(&[role]);
+            if url.is_empty() && finished.code == Some(2) {
+                continue; // The command line's own refusal of an empty value.
+            }
+            assert_one_line(&finished, &["DATABASE_URL"]);
+        }
+    }
+}
+
+#[test]
+fn a_database_that_is_not_there() {
+    let deployment = Deployment::new();
+    let url = deployment.sql().value::<i32>("SELECT inet_server_port()", &[]);
+    let url = format!("postgresql://longrun:hunter2@127.0.0.1:{url}/no_such_database");
+    let deployment = deployment.set("DATABASE_URL", &url);
+    for role in ["serve", "work", "migrate"] {
+        let finished = deployment.run(&[role]);
+        assert_one_line(&finished, &["no_such_database"]);
+        assert!(!finished.output().contains("hunter2"), "a password is never shown");
+        assert!(finished.took < Duration::from_secs(15), "waiting mends nothing here");
+    }
+}
+
+#[test]
+fn a_server_that_nobody_runs() {
+    let deployment = Deployment::new().set("DATABASE_URL", "postgresql://longrun:hunter2@127.0.0.1:1/longrun");
+    std::thread::scope(|scope| {
+        for role in ["serve", "work", "migrate"] {
+            let deployment = &deployment;
+            scope.spawn(move || {
+                let finished = deployment.run(&[role]);
+                assert_one_line(&finished, &["127.0.0.1:1"]);
+                assert!(!finished.output().contains("hunter2"), "a password is never shown");
+                assert!(finished.stderr.contains("waiting for"), "it says that it waits");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_redis_url_that_cannot_be() {
+    for role in ["serve", "work"] {
+        let finished = Deployment::new().set("REDIS_URL", "nonsense").run(&[role]);
+        assert_one_line(&finished, &["REDIS_URL"]);
+    }
+}
+
+#[test]
+fn a_taken_port_and_an_open_one() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let address = serve.address().to_string();
+    let deployment = deployment.set("APP_BIND", &address);
+    assert_one_line(&deployment.run(&["serve"]), &["APP_BIND", &address]);
+    let deployment = deployment.set("APP_BIND", "0.0.0.0:0");
+    assert_one_line(&deployment.run(&["serve"]), &["APP_BIND", "APP_ALLOW_ANONYMOUS"]);
+}
+
+#[test]
+fn settings_that_are_unsafe_together() {
+    let deployment = Deployment::new().set("APP_LEASE", "100ms");
+    assert_one_line(&deployment.run(&["work"]), &["APP_LEASE"]);
+    let deployment = deployment.set("APP_LEASE", "2m");
+    assert_one_line(&deployment.run(&["work"]), &["APP_HUNG_AFTER"]);
+}
+
+#[test]
+fn help_is_the_manual() {
+    let deployment = Deployment::new();
+    for arguments in
+        [&["--help"][..], &["serve", "--help"], &["work", "--help"], &["migrate", "--help"], &["dev", "--help"]]
+    {
+        let help = deployment.run(arguments);
+        assert_eq!(help.code, Some(0));
+        assert!(!help.stdout.is_empty() && help.stderr.is_empty(), "{arguments:?}: {}", help.output());
+    }
+    assert_eq!(deployment.run(&["nonsense"]).code, Some(2));
+    assert_eq!(deployment.run(&["serve", "--nonsense"]).code, Some(2));
+}

@@ -1,0 +1,328 @@
+//! The command line: the roles of the one binary, and how each is put together from the rooms.
+//!
+//! A role ends in one of four ways, and the exit code says which: 0 told to stop and done, 1 an error (one line on
+//! stderr), 2 a command line that cannot be read, 128 + n made to leave at once by a second signal of number n. A
+//! panic is a log line and 101.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::sync::Semaphore;
+
+use crate::{
+    config,
+    core::{Core, store::migrate},
+    dev::{self, keeper},
+    serve::Application,
+    shutdown::Shutdown,
+    tasks::{Registry, context::Tools, outbound::Outbound},
+    telemetry, work,
+};
+
+/// Threads for blocking calls beside those of the tasks: name lookups, files.
+const SPARE_BLOCKING_THREADS: usize = 64;
+/// How long a closure that ignores every request to stop may hold up the end of the process.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+/// A server that takes longer over /livez is not well.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server for long-running operations: submit over HTTP, run in workers, state in PostgreSQL, doorbells in Redis
+#[derive(Parser)]
+#[command(name = "app", version, max_term_width = 110, after_help = FIRST_STEPS)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+const FIRST_STEPS: &str = "\
+Every setting is a flag and an environment variable; 'app ROLE --help' lists them.
+To try it on this machine: app dev
+In production, once per release: app migrate. Then any number of: app serve, app work.";
+
+#[derive(Subcommand)]
+enum Role {
+    /// Answer HTTP requests
+    Serve(ServeRole),
+    /// Run tasks
+    Work(Box<WorkRole>),
+    /// Bring the database's tables up to date
+    ///
+    /// Safe to run from many replicas at once: the others wait for the first and find nothing left to do.
+    Migrate(MigrateRole),
+    /// All roles in one process, with a private PostgreSQL and Redis where DATABASE_URL and REDIS_URL name none
+    ///
+    /// The private servers listen on 127.0.0.1, on free ports, with a password of their own. Their data stays in .dev
+    /// when dev ends, so that its tasks are there again at the next start; delete the folder to begin anew.
+    Dev(Box<DevRole>),
+    /// Exit with 0 when serve answers on APP_BIND: a health check for containers without curl
+    #[command(hide = true)]
+    Health(HealthRole),
+    #[command(hide = true)]
+    Keep(keeper::Keep),
+}
+
+#[derive(Args)]
+struct ServeRole {
+    #[command(flatten)]
+    http: config::Http,
+    #[command(flatten)]
+    postgres: config::Postgres,
+    #[command(flatten)]
+    redis: config::Redis,
+    #[command(flatten)]
+    telemetry: config::Telemetry,
+}
+
+#[derive(Args)]
+struct WorkRole {
+    #[command(flatten)]
+    work: config::Work,
+    #[command(flatten)]
+    outbound: config::Outbound,
+    #[command(flatten)]
+    postgres: config::Postgres,
+    #[command(flatten)]
+    redis: config::Redis,
+    #[command(flatten)]
+    telemetry: config::Telemetry,
+}
+
+#[derive(Args)]
+struct MigrateRole {
+    /// Change nothing; exit with 1 when the database is behind this binary
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    postgres: config::Postgres,
+    #[command(flatten)]
+    telemetry: config::Telemetry,
+}
+
+#[derive(Args)]
+struct DevRole {
+    #[command(flatten)]
+    http: config::Http,
+    #[command(flatten)]
+    work: config::Work,
+    #[command(flatten)]
+    outbound: config::Outbound,
+    #[command(flatten)]
+    servers: config::Dev,
+    #[command(flatten)]
+    telemetry: config::Telemetry,
+}
+
+#[derive(Args)]
+struct HealthRole {
+    #[command(flatten)]
+    http: config::Http,
+}
+
+/// The whole program: reads the command line, runs the role with these task types, and returns the exit code.
+pub fn main(registry: Registry) -> ExitCode {
+    #[cfg(feature = "faults")]
+    let registry = crate::tasks::test_types::registered_in(registry);
+    match Cli::parse().role {
+        Role::Serve(role) => run("serve", &role.telemetry.clone(), 0, |stop| role.run(registry, stop)),
+        Role::Work(role) => {
+            run("work", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop))
+        }
+        Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
+        Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop)),
+        // These two log nothing; the keeper must not even have a runtime.
+        Role::Health(role) => report(role.check(), config::LogFormat::Text),
+        Role::Keep(keep) => keeper::keep(&keep),
+    }
+}
+
+/// Runs one role on a runtime of its own. Each task may hold one blocking thread, so there are as many as `slots`.
+fn run<F>(name: &str, telemetry: &config::Telemetry, slots: usize, role: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let _flushed_at_the_end = match telemetry::init(telemetry, name) {
+        Ok(guard) => guard,
+        Err(error) => return report(Err(error), config::LogFormat::Text),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("app")
+        .max_blocking_threads(slots + SPARE_BLOCKING_THREADS)
+        .build();
+    let runtime = match runtime.context("cannot start the runtime") {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(error), telemetry.log_format),
+    };
+    let outcome = runtime.block_on(async {
+        let stop = Shutdown::install().context("cannot listen for signals")?;
+        role(stop.clone()).await?;
+        Ok(stop.exit_code())
+    });
+    runtime.shutdown_timeout(LAST_THREADS);
+    match outcome {
+        Ok(Some(code)) => ExitCode::from(code),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => report(Err(error), telemetry.log_format),
+    }
+}
+
+impl ServeRole {
+    async fn run(self, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
+        let application = Application::build(core?, Arc::new(registry), self.http)?;
+        tracing::info!(address = %application.address(), "serving");
+        application.run_until_stopped(stop).await
+    }
+}
+
+impl WorkRole {
+    async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+        self.work.check().map_err(anyhow::Error::msg)?;
+        let tools = tools(&self.work, &self.outbound)?;
+        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
+        work::run(core?, registry, &self.work, tools, stop).await
+    }
+}
+
+impl MigrateRole {
+    async fn run(self, stop: Shutdown) -> anyhow::Result<()> {
+        if self.check {
+            let Some(pending) = unless_told(&stop, migrate::check(&self.postgres)).await else { return Ok(()) };
+            let pending = pending?;
+            anyhow::ensure!(pending.is_empty(), "the database is behind by {}: run app migrate", pending.join(", "));
+            println!("the database is up to date");
+            return Ok(());
+        }
+        // Not interrupted by a signal: a migration that has begun is ended by PostgreSQL or by its lock_timeout.
+        let Some(migrator) = unless_told(&stop, migrate::connect(&self.postgres)).await else { return Ok(()) };
+        let done = migrator?.run().await?;
+        match done.as_slice() {
+            [] => println!("nothing to do: the database is up to date"),
+            names => println!("migrated: {}", names.join(", ")),
+        }
+        Ok(())
+    }
+}
+
+impl DevRole {
+    async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+        self.work.check().map_err(anyhow::Error::msg)?;
+        let mut servers = dev::Servers::open(&self.servers)?;
+        let outcome = self.run_on(&mut servers, registry, &stop).await;
+        servers.stop().await;
+        outcome
+    }
+
+    async fn run_on(&self, servers: &mut dev::Servers, registry: Registry, stop: &Shutdown) -> anyhow::Result<()> {
+        let connected = unless_told(stop, async {
+            let (postgres, redis) = servers.start().await?;
+            migrate::connect(&postgres).await?.run().await?;
+            Core::connect(&postgres, &redis).await
+        });
+        let Some(core) = connected.await else { return Ok(()) };
+        let core = core?;
+        let tools = tools(&self.work, &self.outbound)?;
+        let application = Application::build(core.clone(), Arc::new(registry.clone()), self.http.clone())?;
+        print!("{}", first_steps(application.address(), servers));
+        let serve = then_stop(application.run_until_stopped(stop.clone()), stop);
+        let work = then_stop(work::run(core, registry, &self.work, tools, stop.clone()), stop);
+        tokio::select! {
+            (served, worked) = async { tokio::join!(serve, work) } => served.and(worked),
+            lost = servers.lost() => Err(lost),
+        }
+    }
+}
+
+impl HealthRole {
+    /// GET /livez, by the loopback address where the server listens on all of them.
+    fn check(&self) -> anyhow::Result<()> {
+        let host = match self.http.bind.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let url = format!("http://{}/livez", SocketAddr::new(host, self.http.bind.port()));
+        let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_TIMEOUT)).proxy(None).build().new_agent();
+        agent.get(&url).call().with_context(|| format!("{url} does not answer"))?;
+        Ok(())
+    }
+}
+
+/// What `dev` prints once it answers. On stdout, so that it can be told from the log.
+fn first_steps(address: SocketAddr, servers: &dev::Servers) -> String {
+    let private: String = servers.describe().iter().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "\nlongrun is ready
+  API          http://{address}
+{private}
+Submit a task, then look at it by the task_id of the answer:
+  curl -i http://{address}/tasks -H 'content-type: application/json' -d '{{\"vector_data\":[0.1,0.2,0.3],\"duration\":5}}'
+  curl http://{address}/tasks
+
+Ctrl-C stops when running tasks have ended; a second Ctrl-C stops at once.\n\n"
+    )
+}
+
+fn tools(work: &config::Work, outbound: &config::Outbound) -> anyhow::Result<Tools> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = work.cpu_threads.map_or(cores, |number| number as usize);
+    // `tasks` knows nothing of telemetry; this is where the trace gets into outbound calls.
+    let http = Outbound::new(outbound)?.with_trace_headers(telemetry::trace_headers);
+    Ok(Tools { cpu: Arc::new(Semaphore::new(threads)), http })
+}
+
+fn all_slots(work: &config::Work) -> usize {
+    work.slots().iter().map(|(_, slots)| slots).sum()
+}
+
+/// `None` when a signal came first: nothing has begun, so there is nothing to drain.
+async fn unless_told<T>(stop: &Shutdown, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = stop.drain.cancelled() => None,
+    }
+}
+
+/// When one of two roles in a process ends, the other has to end too.
+async fn then_stop(role: impl Future<Output = anyhow::Result<()>>, stop: &Shutdown) -> anyhow::Result<()> {
+    let outcome = role.await;
+    stop.begin();
+    outcome
+}
+
+/// The error as one line: in a log of JSON lines it is one of them, otherwise it stands alone.
+fn report(outcome: anyhow::Result<()>, format: config::LogFormat) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let line = format!("{error:#}").lines().collect::<Vec<_>>().join(" ");
+    match format {
+        config::LogFormat::Json => tracing::error!("{line}"),
+        config::LogFormat::Text => eprintln!("error: {line}"),
+    }
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_setting_has_an_environment_twin() {
+        Cli::command().debug_assert();
+        for role in ["serve", "work", "dev"] {
+            let mut cli = Cli::command();
+            let role = cli.find_subcommand_mut(role).unwrap();
+            for argument in role.get_arguments().filter(|argument| argument.get_long() != Some("help")) {
+                assert!(argument.get_env().is_some(), "{} {} has no environment variable", role.get_name(), argument);
+                assert!(argument.get_help().is_some(), "{} {} has no help", role.get_name(), argument);
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Configuration: one struct per concern, each setting a flag with an environment twin. The doc comment is the manual.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+use ipnet::IpNet;
+
+/// Where `serve` listens and what it accepts.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct Http {
+    /// Address and port of the API. Without authentication only a loopback address is accepted
+    #[arg(long, env = "APP_BIND", default_value = "127.0.0.1:8001", value_name = "ADDRESS")]
+    pub bind: SocketAddr,
+    /// Serve without authentication on an address that others can reach: every caller is an administrator
+    #[arg(long, env = "APP_ALLOW_ANONYMOUS")]
+    pub allow_anonymous: bool,
+    /// Largest request body in bytes
+    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES")]
+    pub max_body: usize,
+    /// Tasks that may wait in one queue. Beyond it a submit is answered 503 queue_full. Counted once a second, so it may
+    /// be passed by two seconds of traffic
+    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N")]
+    pub max_queue_depth: u64,
+    /// Tasks that one caller may submit, as 100/s, 600/m or 5000/h; by default there is no limit. Beyond it a submit is
+    /// answered 429. Kept in Redis for all replicas together, and open while Redis is away
+    #[arg(long, env = "APP_RATE_LIMIT", value_name = "RATE")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How PostgreSQL is reached.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub struct Postgres {
+    /// Connection URL, postgresql://user:password@host:port/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Secret,
+    /// Connections in the pool of one process
+    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
+    pub postgres_pool: u16,
+}
+
+/// How Redis (or Valkey) is reached.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct Redis {
+    /// Connection URL, redis://user:password@host:port/database
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379/0"
+    )]
+    pub redis_url: Secret,
+}
+
+/// What `dev` starts of its own, and where it keeps it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Private servers")]
+pub struct Dev {
+    /// PostgreSQL to use instead of a private one
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<Secret>,
+    /// Redis (or Valkey) to use instead of a private one
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<Secret>,
+    /// Folder for the data, the logs and the connection URLs of the private servers
+    #[arg(long, env = "APP_DEV_DIR", default_value = ".dev", value_name = "FOLDER")]
+    pub dev_dir: PathBuf,
+}
+
+/// How much `work` does at a time and how it leaves.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Work")]
+pub struct Work {
+    /// Slots of each queue that names none: tasks run at a time. The default, 16 per core, suits tasks that mostly wait
+    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub concurrency: Option<u32>,
+    /// A queue to serve, with slots of its own after '='. May be given several times; the default is one queue, default
+    #[arg(long = "queue", env = "APP_QUEUES", value_delimiter = ',', value_name = "NAME[=N]")]
+    pub queues: Vec<QueueSlots>,
+    /// Threads that may compute at a time, apart from the slots. The default is one per core
+    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub cpu_threads: Option<u32>,
+    /// Leave when the queues are drained: nothing is ready, running or due within 30 s. For jobs and tests
+    #[arg(long, env = "APP_ONCE")]
+    pub once: bool,
+    /// How long running tasks may go on after SIGTERM before they are asked to stop and handed back
+    #[arg(long, env = "APP_GRACE", default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub grace: Duration,
+    /// How long a task that was asked to stop may take to save a checkpoint
+    #[arg(long, env = "APP_STOP_TIMEOUT", default_value = "5s", value_parser = duration, value_name = "TIME")]
+    pub stop_timeout: Duration,
+    /// A worker that does not renew for this long is dead, and its tasks start elsewhere. Renewed every third of it
+    #[arg(long, env = "APP_LEASE", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub lease: Duration,
+    /// How long a worker that cannot reach PostgreSQL goes on computing before it stops its tasks
+    #[arg(long, env = "APP_LEASE_GRACE", default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub lease_grace: Duration,
+    /// How long finished tasks are kept
+    #[arg(long, env = "APP_RETENTION", default_value = "30days", value_parser = duration, value_name = "TIME")]
+    pub retention: Duration,
+    /// Abort the process when its main runtime has not moved for this long
+    #[arg(long, env = "APP_HUNG_AFTER", default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub hung_after: Duration,
+}
+
+/// What tasks may reach over the network.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Outbound")]
+pub struct Outbound {
+    /// Private networks that tasks may reach, as CIDRs; by default none
+    #[arg(long, env = "APP_OUTBOUND_ALLOW", value_delimiter = ',', value_name = "CIDR")]
+    pub outbound_allow: Vec<IpNet>,
+    /// Ports that tasks may reach besides 80 and 443
+    #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT")]
+    pub outbound_ports: Vec<u16>,
+    /// Where vector_processing POSTs its chunks; by default nowhere
+    #[arg(long, env = "APP_VECTOR_SINK_URL", value_name = "URL")]
+    pub vector_sink_url: Option<String>,
+}
+
+/// What the process tells of itself.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Telemetry")]
+pub struct Telemetry {
+    /// Form of the log lines on stderr
+    #[arg(long, env = "APP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged, as tracing-subscriber's EnvFilter reads it
+    #[arg(long, env = "RUST_LOG", default_value = "info,actix_server=warn", value_name = "FILTER")]
+    pub log: String,
+    /// Base URL of an OpenTelemetry collector that takes OTLP over HTTP; without it nothing is exported
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// For people or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Readable lines.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A queue that a worker serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSlots {
+    /// Its name.
+    pub name: String,
+    /// Slots of its own.
+    pub slots: Option<u32>,
+}
+
+impl std::str::FromStr for QueueSlots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, slots) = match text.split_once('=') {
+            None => (text, None),
+            Some((name, slots)) => {
+                let number = slots.parse().ok().filter(|number| *number > 0);
+                (name, Some(number.ok_or_else(|| format!("{slots:?} is not a number of slots: write NAME=8"))?))
+            }
+        };
+        if !crate::core::model::is_queue_name(name) {
+            return Err(format!("{name:?} is not a queue name: 1 to 64 of a-z 0-9 _ . -"));
+        }
+        Ok(Self { name: name.to_owned(), slots })
+    }
+}
+
+/// So many tasks in so much time; as many may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many.
+    pub tasks: u64,
+    /// In how much time.
+    pub period: Duration,
+}
+
+impl std::str::FromStr for RateLimit {
+    type Err = String;
+
+    /// `100/s`, `600/m`, `5000/h`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a rate: write 100/s, 600/m or 5000/h");
+        let (tasks, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let period = match unit.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            _ => return Err(wrong()),
+        };
+        let tasks = tasks.trim().parse().ok().filter(|tasks| (1..=1_000_000).contains(tasks)).ok_or_else(wrong)?;
+        Ok(Self { tasks, period: Duration::from_secs(period) })
+    }
+}
+
+impl std::fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tasks in {} s", self.tasks, self.period.as_secs())
+    }
+}
+
+/// A value that is never printed: a password, or a URL that may hold one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself. For the library call that needs it, never for a message.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is nothing in it: a variable that is set to nothing counts as not set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(value)
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Reads `30s`, `5m`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write 30s, 5m or 1h"))
+}
+
+impl Work {
+    /// The queues and their slots, with the defaults filled in.
+    pub fn slots(&self) -> Vec<(String, usize)> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let each = self.concurrency.map_or(16 * cores, |number| number as usize);
+        if self.queues.is_empty() {
+            return vec![("default".to_owned(), each)];
+        }
+        self.queues.iter().map(|queue| (queue.name.clone(), queue.slots.map_or(each, |n| n as usize))).collect()
+    }
+
+    /// Refuses settings that are unsafe together, with what to change.
+    pub fn check(&self) -> Result<(), String> {
+        if self.lease < Duration::from_secs(1) {
+            return Err("APP_LEASE must be at least 1s: it is renewed every third of it over the network".into());
+        }
+        if self.hung_after < self.lease {
+            return Err(
+                "APP_HUNG_AFTER must not be shorter than APP_LEASE: a busy moment would abort the worker".into()
+            );
+        }
+        let mut names: Vec<_> = self.queues.iter().map(|queue| &queue.name).collect();
+        names.sort();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("the queue {:?} is given twice", pair[0])),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read() {
+        let rate = |tasks, seconds| Ok(RateLimit { tasks, period: Duration::from_secs(seconds) });
+        assert_eq!("100/s".parse(), rate(100, 1));
+        assert_eq!(" 600 / m".parse(), rate(600, 60));
+        assert_eq!("5000/h".parse(), rate(5_000, 3_600));
+        for bad in ["", "100", "0/s", "-1/s", "100/d", "x/s", "99999999999/s"] {
+            assert!(bad.parse::<RateLimit>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Queue: Redis lists of task ids, which ring and prove nothing.
+//!
+//! An element is a hint: the id and nothing else. Duplicate, missing and foreign hints are harmless, because the claim
+//! in PostgreSQL decides. A worker moves an id with one command from the ready list to a list of its own, so an id is
+//! always in one of the two, and removes it there after the finish is committed.
+
+pub mod keys;
+mod outlet;
+mod rate;
+mod taker;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use deadpool_redis::{Manager, Pool, Runtime};
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, io::tcp::TcpSettings};
+
+use super::{
+    faults,
+    model::{Priority, TaskId, WorkerId},
+};
+use crate::config;
+use keys::Inflight;
+
+pub use outlet::{Outlet, Side};
+pub use rate::RateVerdict;
+pub use taker::{Taken, Taker};
+
+/// A push that takes longer has failed; nobody waits for it.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection may be silent before the kernel asks whether the other side is still there.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Elements per reading of a list.
+const CHUNK: isize = 5_000;
+
+/// A doorbell: a task that may be taken from a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bell {
+    /// The task.
+    pub id: TaskId,
+    /// Its queue.
+    pub queue: String,
+    /// Its place there.
+    pub priority: Priority,
+}
+
+/// The handle on Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    client: Client,
+    pool: Pool,
+    health: Health,
+    outlet: Outlet,
+    limiter: rate::Limiter,
+}
+
+/// Whether Redis answered last, as everybody who talks to it has noticed.
+#[derive(Clone)]
+pub struct Health(Arc<AtomicBool>);
+
+impl Health {
+    /// Whether Redis answered last.
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Notes the outcome of a command, and says so once when it changes.
+    fn note<T>(&self, outcome: Result<T, RedisError>) -> Result<T, RedisError> {
+        let up = outcome.as_ref().err().is_none_or(|error| !is_away(error));
+        if self.0.swap(up, Ordering::Relaxed) != up {
+            match &outcome {
+                Err(error) => tracing::warn!("Redis is away, starts are delayed: {error}"),
+                Ok(_) => tracing::info!("Redis is back"),
+            }
+        }
+        outcome
+    }
+}
+
+/// Whether the error says that Redis cannot do its work now: no connection, no answer, no memory, still loading.
+fn is_away(error: &RedisError) -> bool {
+    !matches!(error.kind(), redis::ErrorKind::Server(redis::ServerErrorKind::NoScript))
+}
+
+impl Queue {
+    /// Makes the handle. Redis need not be there: everything works without it, later.
+    pub fn new(redis: &config::Redis) -> anyhow::Result<Self> {
+        let url = redis.redis_url.expose();
+        let info = url.into_connection_info().map_err(|_| {
+            anyhow::anyhow!("REDIS_URL is not a Redis URL: write redis://user:password@host:port/database")
+        })?;
+        // Without these a connection that leads nowhere any more is never noticed by who only listens on it.
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(2 * KEEPALIVE);
+        let info = info.set_tcp_settings(tcp);
+        let client = Client::open(info.clone()).map_err(|_| anyhow::anyhow!("REDIS_URL cannot be used"))?;
+        let manager = Manager::new_with_config(info, connection_config(RESPONSE_TIMEOUT))
+            .map_err(|_| anyhow::anyhow!("REDIS_URL is not a Redis URL"))?;
+        let pool = Pool::builder(manager)
+            .max_size(4)
+            .wait_timeout(Some(RESPONSE_TIMEOUT))
+            .create_timeout(Some(RESPONSE_TIMEOUT))
+            .recycle_timeout(Some(RESPONSE_TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .context("cannot make the Redis pool")?;
+        let health = Health(Arc::new(AtomicBool::new(true)));
+        let outlet = Outlet::start(client.clone(), health.clone());
+        Ok(Self { client, pool, health, outlet, limiter: rate::Limiter::new() })
+    }
+
+    /// Host and port, for messages: never the password.
+    pub fn describe(&self) -> String {
+        format!("Redis at {}", self.client.get_connection_info().addr())
+    }
+
+    /// Asks Redis now.
+    pub async fn answers(&self) -> bool {
+        let ping = redis::cmd("PING");
+        matches!(tokio::time::timeout(RESPONSE_TIMEOUT, self.command::<String>(&ping)).await, Ok(Ok(_)))
+    }
+
+    /// What everybody pushes, acknowledges and publishes through.
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
+    /// Whether Redis answered last.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// A taker of one queue for one worker incarnation, with a blocking connection of its own.
+    pub fn taker(&self, queue: String, worker: WorkerId) -> Taker {
+        Taker::new(self.client.clone(), self.health.clone(), queue, worker)
+    }
+
+    /// The client, for a subscription of its own.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Every in-flight list that there is, found by SCAN.
+    pub async fn inflight_lists(&self) -> anyhow::Result<Vec<Inflight>> {
+        let mut cursor = 0u64;
+        let mut found = Vec::new();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(keys::INFLIGHT_PATTERN).arg("COUNT").arg(1_000);
+            let (next, page): (u64, Vec<String>) = self.command(&scan).await?;
+            found.extend(page.iter().filter_map(|key| Inflight::parse(key)));
+            cursor = next;
+            if cursor == 0 {
+                // SCAN may name a key twice.
+                found.sort_by_key(|list| keys::inflight(&list.queue, list.priority, list.worker));
+                found.dedup();
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Moves every id of an in-flight list back to where it came from, to the end that is popped next, oldest last so
+    /// that it is popped first. Single-command moves: a crash in between leaves each id in one of the two lists.
+    pub async fn drain(&self, list: &Inflight) -> anyhow::Result<usize> {
+        let from = keys::inflight(&list.queue, list.priority, list.worker);
+        let to = keys::ready(&list.queue, list.priority);
+        let mut moved = 0;
+        loop {
+            let mut step = redis::cmd("LMOVE");
+            step.arg(&from).arg(&to).arg("LEFT").arg("RIGHT");
+            match self.command::<Option<String>>(&step).await? {
+                Some(_) => moved += 1,
+                None => return Ok(moved),
+            }
+        }
+    }
+
+    /// Names the ids in an in-flight list, one after the other.
+    pub async fn inflight_ids(&self, list: &Inflight, each: impl FnMut(TaskId)) -> anyhow::Result<()> {
+        self.list_ids(&keys::inflight(&list.queue, list.priority, list.worker), each).await
+    }
+
+    /// Names the ids in a ready list, one after the other. Read from the end that is pushed: what moves while it is
+    /// read moves towards the reader's next chunk, so an id can be seen twice but not missed.
+    pub async fn ready_ids(&self, queue: &str, priority: Priority, each: impl FnMut(TaskId)) -> anyhow::Result<()> {
+        self.list_ids(&keys::ready(queue, priority), each).await
+    }
+
+    /// How many ids wait in the ready lists of a queue. For a look, not for a decision: duplicates count.
+    pub async fn ready_count(&self, queue: &str) -> anyhow::Result<usize> {
+        let mut count = 0;
+        for priority in Priority::ALL {
+            count += self.command::<usize>(redis::cmd("LLEN").arg(keys::ready(queue, priority))).await?;
+        }
+        Ok(count)
+    }
+
+    async fn list_ids(&self, key: &str, mut each: impl FnMut(TaskId)) -> anyhow::Result<()> {
+        let mut from = 0;
+        loop {
+            let mut range = redis::cmd("LRANGE");
+            range.arg(key).arg(from).arg(from + CHUNK - 1);
+            let chunk: Vec<redis::Value> = self.command(&range).await?;
+            let last = (chunk.len() as isize) < CHUNK;
+            for element in &chunk {
+                if let redis::Value::BulkString(bytes) = element
+                    && let Some(id) = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok())
+                {
+                    each(id);
+                }
+            }
+            if last {
+                return Ok(());
+            }
+            from += CHUNK;
+        }
+    }
+
+    /// The epoch that Redis shows.
+    pub async fn epoch(&self) -> anyhow::Result<Option<String>> {
+        self.command(redis::cmd("GET").arg(keys::EPOCH)).await
+    }
+
+    /// Shows an epoch.
+    pub async fn set_epoch(&self, epoch: &str) -> anyhow::Result<()> {
+        self.command(redis::cmd("SET").arg(keys::EPOCH).arg(epoch)).await
+    }
+
+    /// Shows `new` if Redis still shows `old`: false means that it lost its data in between.
+    pub async fn advance_epoch(&self, old: &str, new: &str) -> anyhow::Result<bool> {
+        const ADVANCE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) \
+                               return 1 else return 0 end";
+        self.command(redis::cmd("EVAL").arg(ADVANCE).arg(1).arg(keys::EPOCH).arg(old).arg(new)).await
+    }
+
+    async fn command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> anyhow::Result<T> {
+        use deadpool_redis::PoolError;
+        let mut conn = match self.pool.get().await {
+            Ok(conn) => conn,
+            Err(PoolError::Backend(error)) => {
+                return self.health.note(Err(error)).context("cannot connect to Redis");
+            }
+            Err(error) => return Err(anyhow::anyhow!("cannot connect to Redis: {error}")),
+        };
+        Ok(self.health.note(command.query_async(&mut conn).await)?)
+    }
+}
+
+/// How a connection is opened. The library's own response timeout of half a second is shorter than a blocking pop.
+fn connection_config(response: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(RESPONSE_TIMEOUT)).set_response_timeout(Some(response))
+}
+
+/// A step of the queue, where tests may make something go wrong.
+async fn at<T>(point: &str, step: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let injected = |fault: faults::Injected| RedisError::from(std::io::Error::other(fault.to_string()));
+    let fault = faults::meet(point).await.map_err(injected)?;
+    let done = step.await?;
+    fault.after().await.map_err(injected)?;
+    Ok(done)
+}

@@ -1,0 +1,244 @@
+//! Connections to PostgreSQL: how they are opened, how long anybody waits for one, and what their errors become.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use deadpool::managed::PoolError;
+use diesel::{ConnectionError, ConnectionResult, result::Error as DieselError};
+use diesel_async::{
+    AsyncPgConnection,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+        deadpool::{Object, Pool},
+    },
+};
+use futures_util::FutureExt;
+use tokio_postgres::{Config, NoTls};
+
+use super::{STATEMENT_TIMEOUT, StoreError};
+use crate::config;
+
+/// A dead server is noticed within this time: at connect, and by unanswered packets on an open connection.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a free connection of the pool before it hears that the store is busy.
+const POOL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads the URL and adds what every connection of this project has.
+pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Config> {
+    let mut config: Config = postgres.database_url.expose().parse().map_err(|_| {
+        anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database")
+    })?;
+    if config.get_hosts().is_empty() {
+        anyhow::bail!("DATABASE_URL names no host: write postgresql://user:password@host:port/database");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(NETWORK_TIMEOUT);
+    }
+    config
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(3))
+        .keepalives_retries(3)
+        .tcp_user_timeout(2 * NETWORK_TIMEOUT);
+    if config.get_application_name().is_none() {
+        config.application_name("longrun");
+    }
+    Ok(config)
+}
+
+/// The same, for connections whose statements PostgreSQL itself gives up after `time`.
+pub(super) fn limited(config: &Config, time: Duration) -> Config {
+    let mut config = config.clone();
+    let options = config.get_options().unwrap_or_default().to_owned();
+    config.options(format!("{options} -c statement_timeout={}", time.as_millis()).trim_start());
+    config
+}
+
+/// Host, port and database, for messages: never the password.
+pub(super) fn describe(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(name)) => name.clone(),
+        Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+        None => "?".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!("PostgreSQL at {host}:{port}, database {:?}", config.get_dbname().unwrap_or("(default)"))
+}
+
+/// Opens one connection.
+pub(super) async fn connect(config: &Config) -> ConnectionResult<AsyncPgConnection> {
+    let (client, connection) =
+        config.connect(NoTls).await.map_err(|error| ConnectionError::BadConnection(explain(&error)))?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// The error with its causes: tokio-postgres says only "db error" or "error connecting to server" by itself.
+fn explain(error: &tokio_postgres::Error) -> String {
+    if let Some(from_server) = error.as_db_error() {
+        return from_server.message().to_owned();
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// A pool whose connections live on this runtime and not on the one of whoever asks first: an HTTP worker's runtime
+/// ends and stalls with that worker.
+pub(super) fn pool(config: &Config, size: usize) -> anyhow::Result<Pool<AsyncPgConnection>> {
+    let runtime = tokio::runtime::Handle::current();
+    let config = config.clone();
+    let mut manager = ManagerConfig::default();
+    manager.recycling_method = RecyclingMethod::Fast;
+    manager.custom_setup = Box::new(move |_url| {
+        let (config, runtime) = (config.clone(), runtime.clone());
+        async move {
+            match runtime.spawn(async move { connect(&config).await }).await {
+                Ok(connected) => connected,
+                Err(error) => Err(ConnectionError::BadConnection(error.to_string())),
+            }
+        }
+        .boxed()
+    });
+    let manager = AsyncDieselConnectionManager::new_with_config("", manager);
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(POOL_TIMEOUT))
+        .create_timeout(Some(2 * NETWORK_TIMEOUT))
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .context("cannot make the connection pool")
+}
+
+/// A connection of the pool. Dropped in the middle of a statement, with its caller or by a time-out, it is thrown away:
+/// whoever got it next would wait for what nobody wants any more.
+pub(super) struct Borrowed(Option<Object<AsyncPgConnection>>);
+
+impl Borrowed {
+    /// Runs one statement, for at most [`STATEMENT_TIMEOUT`].
+    pub(super) async fn run<T, E: Into<StoreError>>(
+        self,
+        statement: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, E>,
+    ) -> Result<T, StoreError> {
+        self.run_within(STATEMENT_TIMEOUT, statement).await
+    }
+
+    /// Runs one statement, or one transaction, for at most `time`.
+    pub(super) async fn run_within<T, E: Into<StoreError>>(
+        mut self,
+        time: Duration,
+        statement: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, E>,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::Unavailable("the connection is gone".to_owned());
+        let conn = self.0.as_mut().ok_or_else(gone)?;
+        match tokio::time::timeout(time, statement(conn)).await {
+            Ok(outcome) => {
+                // At rest again: back into the pool.
+                drop(self.0.take());
+                outcome.map_err(E::into)
+            }
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {time:?}"))),
+        }
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            drop(Object::take(conn));
+        }
+    }
+}
+
+/// Takes a connection out of the pool.
+pub(super) async fn acquire(pool: &Pool<AsyncPgConnection>) -> Result<Borrowed, StoreError> {
+    pool.get().await.map(|conn| Borrowed(Some(conn))).map_err(|error| match error {
+        PoolError::Backend(cause) => StoreError::Unavailable(cause.to_string()),
+        PoolError::Timeout(_) => StoreError::Unavailable(format!("no connection was free within {POOL_TIMEOUT:?}")),
+        other => StoreError::Unavailable(other.to_string()),
+    })
+}
+
+impl From<DieselError> for StoreError {
+    fn from(error: DieselError) -> Self {
+        use diesel::result::DatabaseErrorKind::{
+            CheckViolation, ForeignKeyViolation, NotNullViolation, RestrictViolation, UniqueViolation,
+        };
+        match error {
+            DieselError::DatabaseError(
+                CheckViolation | ForeignKeyViolation | NotNullViolation | RestrictViolation | UniqueViolation,
+                info,
+            ) => StoreError::Refused(info.message().to_owned()),
+            DieselError::DatabaseError(_, info) if is_about_content(info.message()) => {
+                StoreError::Refused(info.message().to_owned())
+            }
+            // A table or column that this program knows and the database does not: it passes with the migration.
+            DieselError::DatabaseError(_, info) if info.message().ends_with("does not exist") => {
+                StoreError::Unavailable(format!(
+                    "the schema is behind this program, run app migrate: {}",
+                    info.message()
+                ))
+            }
+            DieselError::DatabaseError(_, info) => StoreError::Unavailable(info.message().to_owned()),
+            DieselError::BrokenTransactionManager => StoreError::Unavailable("the connection is broken".to_owned()),
+            other => StoreError::Refused(other.to_string()),
+        }
+    }
+}
+
+impl From<ConnectionError> for StoreError {
+    fn from(error: ConnectionError) -> Self {
+        StoreError::Unavailable(error.to_string())
+    }
+}
+
+/// Diesel passes on the text of an error but not its SQLSTATE. These texts, of the classes 22 (data) and 54 (limits),
+/// and of syntax errors, say that the same statement would be refused again. Everything else passes, or is mended by an
+/// operator, and the statement is worth repeating: a result must not be thrown away because a disk was full.
+fn is_about_content(message: &str) -> bool {
+    const TEXTS: [&str; 9] = [
+        "invalid byte sequence",
+        "invalid input syntax",
+        "unsupported Unicode escape",
+        "out of range",
+        "stack depth limit",
+        "exceeds the maximum",
+        "too long for",
+        "cannot be converted",
+        "syntax error",
+    ];
+    TEXTS.iter().any(|text| message.contains(text))
+}
+
+/// How long a role waits for its servers at start: containers start in any order.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Opens the first connection of a process, waiting for a server that is still starting. An answer that no waiting
+/// mends (a wrong password, an unknown database) ends it at once.
+pub(super) async fn patiently(postgres: &config::Postgres) -> anyhow::Result<AsyncPgConnection> {
+    let config = parse(postgres)?;
+    let deadline = tokio::time::Instant::now() + START_PATIENCE;
+    let mut wait = Duration::from_millis(100);
+    loop {
+        // connect_timeout is about TCP alone: a server that accepts and says nothing must not be waited for either.
+        let (why, hopeless) = match tokio::time::timeout(2 * NETWORK_TIMEOUT, config.connect(NoTls)).await {
+            Ok(Ok((client, connection))) => {
+                return Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?);
+            }
+            Ok(Err(error)) => {
+                let hopeless = error.code().is_some_and(|code| code.code().starts_with("28") || code.code() == "3D000");
+                (explain(&error), hopeless)
+            }
+            Err(_) => ("it accepts connections and does not answer: is it PostgreSQL?".to_owned(), false),
+        };
+        if hopeless || tokio::time::Instant::now() + wait > deadline {
+            anyhow::bail!("cannot connect to {}: {why}", describe(&config));
+        }
+        tracing::warn!("waiting for {}: {why}", describe(&config));
+        tokio::time::sleep(wait.mul_f64(rand::random_range(0.75..1.25))).await;
+        wait = (wait * 2).min(Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,91 @@
+//! Due: tasks whose time has come, and those whose time has passed.
+
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, BigInt, Nullable, Text},
+};
+use std::time::Duration;
+
+use super::{
+    Store, StoreError,
+    rows::{BellRow, VersionRow},
+    statement::sql,
+};
+use crate::core::{model::TaskId, queue::Bell};
+
+/// Rows per statement.
+const BATCH: i64 = 1_000;
+
+#[derive(QueryableByName)]
+struct NextRow {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    wait_ms: Option<i64>,
+}
+
+impl Store {
+    /// Marks up to a thousand due tasks as ready. Their doorbells are to be rung after the commit; a crash in between
+    /// is a lost doorbell, and those are found.
+    pub async fn take_due(&self) -> Result<(Vec<Bell>, Vec<(TaskId, i32)>), StoreError> {
+        const TAKE: &str = "
+            WITH due AS MATERIALIZED (
+                SELECT t.id FROM tasks t WHERE t.status = 'PENDING' AND t.due_at <= (SELECT clock_timestamp())
+                ORDER BY t.due_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED)
+            UPDATE tasks t SET due_at = NULL, ready_at = clock_timestamp(), version = t.version + 1
+            FROM due WHERE t.id = due.id RETURNING t.id, t.queue, t.priority, t.version";
+        let rows: Vec<BellRow> = self.rows(sql("take_due", TAKE).bind::<BigInt, _>(BATCH)).await?;
+        let changed = rows.iter().map(|row| (row.id.into(), row.version)).collect();
+        Ok((rows.into_iter().map(Bell::from).collect(), changed))
+    }
+
+    /// How long until the next task is due or expires; zero when one is or has. `None` when none waits for a time.
+    pub async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
+        const NEXT: &str = "
+            SELECT ceil(extract(epoch FROM least(
+                (SELECT min(due_at) FROM tasks WHERE status = 'PENDING' AND due_at IS NOT NULL),
+                (SELECT min(expires_at) FROM tasks
+                 WHERE status = 'PENDING' AND expires_at IS NOT NULL AND delivery = 0))
+                - clock_timestamp()) * 1000)::bigint AS wait_ms";
+        let rows: Vec<NextRow> = self.rows(sql("next_due", NEXT)).await?;
+        Ok(rows.first().and_then(|row| row.wait_ms).map(|ms| Duration::from_millis(ms.max(0) as u64)))
+    }
+
+    /// Whether these queues hold nothing for a worker of these types: nothing ready, nothing running anywhere, nothing
+    /// due within `soon`. What waits in a paused queue does not count.
+    pub async fn is_drained(&self, queues: &[String], types: &[String], soon: Duration) -> Result<bool, StoreError> {
+        const LEFT: &str = "
+            SELECT FROM tasks t
+            WHERE t.queue = ANY($1) AND t.task_type = ANY($2) AND t.status = 'PENDING'
+              AND (t.due_at IS NULL OR t.due_at < clock_timestamp() + $3 * interval '1 ms')
+              AND NOT EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused)
+            UNION ALL
+            SELECT FROM tasks t WHERE t.queue = ANY($1) AND t.task_type = ANY($2) AND t.status = 'RUNNING'
+            LIMIT 1";
+        let statement = sql("is_drained", LEFT)
+            .bind::<Array<Text>, _>(queues.to_vec())
+            .bind::<Array<Text>, _>(types.to_vec())
+            .bind::<BigInt, _>(soon.as_millis() as i64);
+        Ok(self.run(statement).await? == 0)
+    }
+
+    /// Ends tasks that nobody started in time. A task once started does not expire.
+    pub async fn expire(&self) -> Result<Vec<(TaskId, i32)>, StoreError> {
+        const EXPIRE: &str = "
+            WITH late AS MATERIALIZED (
+                SELECT t.id FROM tasks t
+                WHERE t.status = 'PENDING' AND t.expires_at <= (SELECT clock_timestamp()) AND t.delivery = 0
+                ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED),
+            expired AS (
+                UPDATE tasks t SET status = 'FAILED', completed_at = clock_timestamp(), due_at = NULL,
+                       error = json_build_object('code', 'expired', 'message', 'nobody started it in time',
+                                                 'retryable', true, 'attempt', t.attempt),
+                       seq = t.seq + 1, version = t.version + 1
+                FROM late WHERE t.id = late.id
+                RETURNING t.id, t.version, t.seq, t.delivery, t.attempt, t.error
+            ), history AS (
+                INSERT INTO task_events (task_id, seq, delivery, attempt, status, error)
+                SELECT id, seq, delivery, attempt, 'FAILED', error FROM expired)
+            SELECT id, version FROM expired";
+        let rows: Vec<VersionRow> = self.rows(sql("expire", EXPIRE).bind::<BigInt, _>(BATCH)).await?;
+        Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
+    }
+}

@@ -1,0 +1,216 @@
+//! Store: PostgreSQL. Every SQL statement of the project is a verb in here.
+//!
+//! Each verb is one statement with its own commit, so a caller that is dropped in the middle leaves no transaction
+//! open; the one transaction of several statements, a submit with keys, runs on a task that nobody drops. Statements over several rows lock them first, in the order of their ids. The clock is PostgreSQL's.
+
+mod attempt;
+mod claim;
+mod connect;
+mod doorbells;
+mod due;
+mod lease;
+mod list;
+mod look;
+pub mod migrate;
+mod operate;
+mod queues;
+mod read;
+mod recover;
+mod retention;
+mod rows;
+mod statement;
+mod submit;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel_async::{AsyncPgConnection, methods::LoadQuery, pooled_connection::deadpool::Pool};
+
+use super::{
+    faults,
+    model::{Level, Priority, Status, Submission, TaskId},
+};
+use crate::config;
+use statement::{Statement, sql};
+
+pub use attempt::{Ending, Finish, Report, Standing, Written};
+pub use claim::NotClaimed;
+pub use doorbells::{DoorbellState, Waiting};
+pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};
+pub use list::Listed;
+pub use look::{Present, StatusChange, WorkerState};
+pub use operate::{COUNT_LIMIT, Changed};
+pub use queues::{Place, QueueSample, QueueState};
+pub use recover::{Stolen, ToRecover};
+pub use submit::{Accepted, Settled};
+
+/// A statement that takes longer is given up, and its connection with it. Around single statements only.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Somebody waits for a submit, and can repeat it.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One statement of a list takes no longer.
+const LIST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lists that are read at a time, so that dashboards leave connections to everybody else.
+const READERS: usize = 3;
+
+/// The handle on PostgreSQL. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool<AsyncPgConnection>,
+    /// For lists: PostgreSQL itself cuts their statements off after [`LIST_TIMEOUT`].
+    readers: Pool<AsyncPgConnection>,
+    config: tokio_postgres::Config,
+}
+
+impl Store {
+    /// Connects, waiting a bounded time for a server that is still starting.
+    pub async fn connect(postgres: &config::Postgres) -> anyhow::Result<Self> {
+        drop(connect::patiently(postgres).await?);
+        let config = connect::parse(postgres)?;
+        let readers = connect::pool(&connect::limited(&config, LIST_TIMEOUT), READERS)?;
+        // The server ends by itself what this side has given up a little before, so that such a statement does not go
+        // on waiting for a lock and holding a backend.
+        let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
+        Ok(Self { pool: connect::pool(&limited, usize::from(postgres.postgres_pool))?, readers, config })
+    }
+
+    /// Whether PostgreSQL answers, and its schema is at least this binary's.
+    pub async fn check_ready(&self) -> Result<(), StoreError> {
+        const APPLIED: &str = "SELECT true FROM __diesel_schema_migrations WHERE version >= $1 LIMIT 1";
+        let newest = migrate::newest().unwrap_or_default();
+        let applied = self.run(sql("check_ready", APPLIED).bind::<diesel::sql_types::Text, _>(newest));
+        match tokio::time::timeout(Duration::from_secs(2), applied).await {
+            Err(_) => Err(StoreError::Unavailable("no answer within 2 s".to_owned())),
+            Ok(Ok(0)) => Err(StoreError::Refused("the schema is behind this program: run `app migrate`".to_owned())),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    /// Settles submissions, all in one commit; repeating a call is harmless.
+    pub async fn submit(&self, submissions: &[Submission]) -> Result<Vec<Settled>, StoreError> {
+        let fault = faults::meet("submit").await?;
+        let conn = connect::acquire(&self.pool).await?;
+        let outcome = conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions).await).await?;
+        fault.after().await?;
+        Ok(outcome)
+    }
+
+    async fn rows<R>(&self, statement: Statement) -> Result<Vec<R>, StoreError>
+    where
+        R: Send,
+        Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
+    {
+        rows_from(&self.pool, statement).await
+    }
+
+    /// Like [`rows`](Self::rows), on the connections for lists.
+    async fn read_rows<R>(&self, statement: Statement) -> Result<Vec<R>, StoreError>
+    where
+        R: Send,
+        Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
+    {
+        rows_from(&self.readers, statement).await
+    }
+
+    async fn run(&self, statement: Statement) -> Result<usize, StoreError> {
+        let fault = faults::meet(statement.name()).await?;
+        let rows = connect::acquire(&self.pool).await?.run(async |conn| statement.run(conn).await).await?;
+        fault.after().await?;
+        Ok(rows)
+    }
+}
+
+async fn rows_from<R>(pool: &Pool<AsyncPgConnection>, statement: Statement) -> Result<Vec<R>, StoreError>
+where
+    R: Send,
+    Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
+{
+    let fault = faults::meet(statement.name()).await?;
+    let rows = connect::acquire(pool).await?.run(async |conn| statement.rows(conn).await).await?;
+    fault.after().await?;
+    Ok(rows)
+}
+
+/// Why a verb did not do its work.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// PostgreSQL is away or overloaded: worth repeating later. The text names no connection string.
+    #[error("PostgreSQL cannot be reached: {0}")]
+    Unavailable(String),
+    /// PostgreSQL refused the statement: a defect of this program, or of the schema.
+    #[error("PostgreSQL refused a statement: {0}")]
+    Refused(String),
+}
+
+impl From<faults::Injected> for StoreError {
+    fn from(injected: faults::Injected) -> Self {
+        StoreError::Unavailable(injected.to_string())
+    }
+}
+
+/// What became of an id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup<T> {
+    /// It is there, and the caller may see it.
+    Found(T),
+    /// Retention deleted it.
+    Gone,
+    /// Unknown, or somebody else's: the same answer.
+    Missing,
+}
+
+impl<T> Lookup<T> {
+    /// What is found, turned into something else.
+    pub fn map<U>(self, turn: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Lookup::Found(found) => Lookup::Found(turn(found)),
+            Lookup::Gone => Lookup::Gone,
+            Lookup::Missing => Lookup::Missing,
+        }
+    }
+}
+
+/// Which tasks a list shows. Every part is optional; parts are joined by AND.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Any of these tasks.
+    pub ids: Option<Vec<TaskId>>,
+    /// In any of these states.
+    pub statuses: Vec<Status>,
+    /// This type.
+    pub task_type: Option<String>,
+    /// This queue.
+    pub queue: Option<String>,
+    /// This priority.
+    pub priority: Option<Priority>,
+    /// This error code.
+    pub error: Option<String>,
+    /// Created at or after.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Created before.
+    pub created_before: Option<DateTime<Utc>>,
+    /// Metadata members that must be equal, as strings.
+    pub metadata: Vec<(String, String)>,
+    /// Only tasks older than this one: the keyset cursor.
+    pub before: Option<TaskId>,
+    /// Leave out this many first. For old clients; a cursor costs less.
+    pub skip: i64,
+    /// At most this many, 1 to 1000.
+    pub limit: i64,
+}
+
+/// Which events of a task a reader wants.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Only `seq` above this.
+    pub after: i32,
+    /// Only log lines, not changes of status.
+    pub logs_only: bool,
+    /// Only log lines at least this heavy.
+    pub level: Option<Level>,
+    /// Only this delivery.
+    pub delivery: Option<i32>,
+    /// At most this many.
+    pub limit: i64,
+}

@@ -1,0 +1,101 @@
+//! Read: single tasks and their histories, as somebody may see them.
+
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid},
+};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{
+    EventFilter, Lookup, Store, StoreError,
+    rows::{self, EventRow, TaskRow, VersionRow, task_columns, uuids},
+    statement::{Statement, sql},
+};
+use crate::core::model::{Level, Scope, Task, TaskEvent, TaskId};
+
+#[derive(QueryableByName)]
+pub(super) struct TextRow {
+    #[diesel(sql_type = Text)]
+    pub(super) text: String,
+}
+
+#[derive(QueryableByName)]
+pub(super) struct YesRow {
+    #[diesel(sql_type = Bool)]
+    pub(super) yes: bool,
+}
+
+/// `$2` is the owner whose tasks may be seen; NULL sees all.
+const GET: &str =
+    concat!("SELECT ", task_columns!(whole), " FROM tasks t WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)");
+
+impl Store {
+    /// One task.
+    pub async fn task(&self, id: TaskId, scope: &Scope) -> Result<Lookup<Task>, StoreError> {
+        let rows: Vec<TaskRow> = self.rows(by_id("task", GET, id, scope)).await?;
+        match rows.into_iter().next() {
+            Some(row) => Ok(Lookup::Found(row.try_into()?)),
+            None => self.missing(id, scope).await,
+        }
+    }
+
+    /// These tasks, in this order; those that are gone are left out.
+    pub async fn tasks(&self, ids: &[TaskId]) -> Result<Vec<Task>, StoreError> {
+        const MANY: &str = concat!("SELECT ", task_columns!(whole), " FROM tasks t WHERE t.id = ANY($1)");
+        let rows: Vec<TaskRow> = self.rows(sql("tasks", MANY).bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
+        let mut tasks: Vec<Task> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        tasks.sort_by_key(|task| ids.iter().position(|id| *id == task.id));
+        Ok(tasks)
+    }
+
+    /// The input of one task, as it came.
+    pub async fn input(&self, id: TaskId, scope: &Scope) -> Result<Lookup<Box<RawValue>>, StoreError> {
+        const INPUT: &str = "SELECT input::text AS text FROM tasks WHERE id = $1 AND ($2 IS NULL OR owner = $2)";
+        let rows: Vec<TextRow> = self.rows(by_id("input", INPUT, id, scope)).await?;
+        match rows.into_iter().next() {
+            Some(row) => Ok(Lookup::Found(rows::json(row.text)?)),
+            None => self.missing(id, scope).await,
+        }
+    }
+
+    /// What to say of an id that no row answers to.
+    pub(super) async fn missing<T>(&self, id: TaskId, scope: &Scope) -> Result<Lookup<T>, StoreError> {
+        const PURGED: &str = "SELECT true AS yes FROM tombstones WHERE task_id = $1 AND ($2 IS NULL OR owner = $2)";
+        let rows: Vec<YesRow> = self.rows(by_id("missing", PURGED, id, scope)).await?;
+        Ok(if rows.iter().any(|row| row.yes) { Lookup::Gone } else { Lookup::Missing })
+    }
+
+    /// The versions of these tasks; ids without a row are left out.
+    pub async fn versions(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, i32)>, StoreError> {
+        const VERSIONS: &str = "SELECT id, version FROM tasks WHERE id = ANY($1)";
+        let rows: Vec<VersionRow> = self.rows(sql("versions", VERSIONS).bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
+        Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
+    }
+
+    /// Events of a task, oldest first.
+    pub async fn events(&self, id: TaskId, filter: &EventFilter) -> Result<Vec<TaskEvent>, StoreError> {
+        const EVENTS: &str = "
+            SELECT seq, at, delivery, attempt, status, level, message, worker_id, error::text AS error
+            FROM task_events
+            WHERE task_id = $1 AND seq > $2 AND ($3 IS NULL OR level = ANY($3)) AND ($4 IS NULL OR delivery = $4)
+            ORDER BY seq LIMIT $5";
+        let levels: Option<Vec<&'static str>> = match (filter.level, filter.logs_only) {
+            (Some(least), _) => Some(Level::ALL.into_iter().filter(|l| *l >= least).map(Level::as_str).collect()),
+            (None, true) => Some(Level::ALL.map(Level::as_str).to_vec()),
+            (None, false) => None,
+        };
+        let statement = sql("events", EVENTS)
+            .bind::<SqlUuid, _>(Uuid::from(id))
+            .bind::<Integer, _>(filter.after)
+            .bind::<Nullable<Array<Text>>, _>(levels)
+            .bind::<Nullable<Integer>, _>(filter.delivery)
+            .bind::<BigInt, _>(filter.limit);
+        let rows: Vec<EventRow> = self.rows(statement).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+fn by_id(name: &'static str, text: &'static str, id: TaskId, scope: &Scope) -> Statement {
+    sql(name, text).bind::<SqlUuid, _>(Uuid::from(id)).bind::<Nullable<Text>, _>(scope.owner().map(str::to_owned))
+}

@@ -1,0 +1,21 @@
+//! longrun: a server for long-running operations.
+//!
+//! In reading order: [`core::model`] says what a task is; [`core`] accepts, cancels and reads tasks; [`tasks`] is what
+//! you implement; [`work`] runs it; [`serve`] speaks HTTP; [`config`] and [`cli`] put the roles together, [`dev`] with
+//! a private PostgreSQL and Redis; [`shutdown`] and [`telemetry`] are what every role needs to leave and to be seen.
+//!
+//! A program is [`main`] with a list of task types.
+
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod dev;
+#[cfg(test)]
+mod house;
+pub mod serve;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+pub mod work;
+
+pub use cli::main;

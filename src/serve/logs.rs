@@ -1,0 +1,40 @@
+//! `GET /tasks/{id}/logs`: a task's log lines, oldest first, page by page.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, LINK},
+    web::Data,
+};
+
+use super::{
+    Api,
+    caller::{Caller, Named},
+    problem::Problem,
+    query::{Query, next_link},
+    read::found,
+    sse::LogView,
+};
+use crate::core::{EventFilter, model::Level};
+
+const DEFAULT_LIMIT: i64 = 1_000;
+/// Lines on a page.
+pub const LARGEST_LIMIT: i64 = 10_000;
+
+/// The handler.
+pub async fn logs(api: Data<Api>, caller: Caller, named: Named, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let query = Query::of(&request, &["after", "level", "delivery", "limit"], None)?;
+    let filter = EventFilter {
+        after: query.number("after", 0..=i32::MAX)?.unwrap_or(0),
+        logs_only: true,
+        level: query.parsed::<Level>("level")?,
+        delivery: query.number("delivery", 0..=i32::MAX)?,
+        limit: query.number("limit", 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
+    };
+    let (_, events) = found(api.core.history(named.0, &caller.scope, &filter).await?)?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((CACHE_CONTROL, "private, no-cache"));
+    if let Some(last) = events.last().filter(|_| events.len() as i64 == filter.limit) {
+        response.insert_header((LINK, next_link(&request, &[], "after", last.seq)));
+    }
+    Ok(response.json(events.iter().filter_map(LogView::of).collect::<Vec<_>>()))
+}

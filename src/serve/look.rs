@@ -1,0 +1,80 @@
+//! Looking around: what this server can do, for people and programs that come without a manual.
+
+use actix_web::{HttpResponse, web::Data};
+use serde_json::json;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Api, problem::Problem};
+
+/// A task type as clients see it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TaskType")]
+pub struct TypeView<'a> {
+    /// What `task_type` names.
+    task_type: &'a str,
+    /// One line for people.
+    description: &'a str,
+    /// The JSON Schema (draft 2020-12) of the input.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    input_schema: &'a serde_json::Value,
+    defaults: DefaultsView,
+}
+
+/// What a type uses where the submitter says nothing.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "TaskTypeDefaults")]
+struct DefaultsView {
+    queue: &'static str,
+    max_attempts: i32,
+    /// How long one attempt may take, such as `5m`.
+    timeout: Option<String>,
+}
+
+/// `GET /`: where everything is.
+pub async fn index() -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(json!({
+        "name": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "links": {
+            "tasks": "/tasks",
+            "task": "/tasks/{task_id}",
+            "input": "/tasks/{task_id}/input",
+            "logs": "/tasks/{task_id}/logs",
+            "stream": "/tasks/{task_id}/stream",
+            "timeline": "/tasks/{task_id}/timeline",
+            "counts": "/tasks/counts",
+            "queues": "/queues",
+            "workers": "/workers",
+            "autoscale": "/autoscale/{queue}",
+            "task_types": "/task-types",
+            "openapi": "/openapi.json",
+            "docs": "/docs",
+            "livez": "/livez",
+            "readyz": "/readyz",
+        },
+    })))
+}
+
+/// `GET /task-types`: names, what they do, the JSON Schemas of their inputs, and their defaults.
+pub async fn task_types(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let types: Vec<_> = api
+        .registry
+        .iter()
+        .map(|kind| {
+            let defaults = kind.defaults();
+            TypeView {
+                task_type: kind.name(),
+                description: kind.description(),
+                input_schema: kind.schema(),
+                defaults: DefaultsView {
+                    queue: defaults.queue,
+                    max_attempts: defaults.retry.max_attempts,
+                    timeout: defaults.timeout.map(|time| humantime::format_duration(time).to_string()),
+                },
+            }
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(types))
+}

@@ -1,0 +1,198 @@
+//! Serve: the HTTP role. Handlers extract, call [`Core`] and convert; there is no SQL and no Redis in this room, and
+//! no handler runs a task.
+//!
+//! In reading order: [`routes`] is the whole table; [`frame`] and [`compress`] stand around every request; [`body`],
+//! [`json`], [`admission`] and [`submit`] let a task in; [`read`], [`list`], [`logs`], [`timeline`] and [`task_view`]
+//! show it; [`hub`], [`stream`] and [`wait`] follow it; [`bulk`] acts on many; [`outlook`], [`queues`] and [`workers`]
+//! show the whole; [`problem`] is every error; [`openapi`] describes all of it to programs,
+//! and [`docs`] shows that to people.
+
+pub mod admission;
+pub mod body;
+pub mod bulk;
+pub mod caller;
+pub mod compress;
+pub mod cursor;
+pub mod docs;
+mod doorbells;
+pub mod frame;
+pub mod health;
+pub mod hub;
+pub mod idempotency;
+pub mod json;
+pub mod list;
+pub mod logs;
+pub mod look;
+pub mod openapi;
+pub mod options;
+pub mod outlook;
+pub mod problem;
+pub mod query;
+pub mod queues;
+pub mod read;
+pub mod routes;
+pub mod sse;
+pub mod stream;
+pub mod submit;
+pub mod task_view;
+pub mod timeline;
+pub mod wait;
+pub mod workers;
+
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{
+    App, HttpServer,
+    dev::{Extensions, Server},
+    middleware::from_fn,
+    web,
+};
+use anyhow::{Context, bail};
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config, core::Core, shutdown::Shutdown, tasks::Registry};
+use hub::Hub;
+use outlook::Outlook;
+
+/// Connections that the kernel keeps for us while we are busy accepting others.
+const BACKLOG: u32 = 4096;
+/// A client must have sent its headers this long after connecting.
+const SLOWEST_HEADERS: Duration = Duration::from_secs(10);
+/// An idle connection is kept this long: longer than the usual proxy's, so that the proxy closes first and never
+/// sends a request into a connection that is just being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Requests in flight may take this long after the first signal.
+const LAST_REQUESTS: Duration = Duration::from_secs(20);
+/// What was sent must be taken by the client within this, or the connection is cut: a stream whose reader has stalled
+/// can be resumed, and must not be held for ever.
+const STALLED: Duration = Duration::from_secs(30);
+/// Streams of one process at a time.
+const STREAMS: usize = 10_000;
+
+/// What all handlers of a process share.
+pub struct Api {
+    /// Where every verb goes.
+    pub core: Core,
+    /// The task types.
+    pub registry: Arc<Registry>,
+    /// Who waits for what.
+    pub hub: Arc<Hub>,
+    /// How deep the queues are, and what waiting tasks are told.
+    pub outlook: Arc<Outlook>,
+    /// One permit per stream.
+    pub streams: Arc<Semaphore>,
+    /// The description of the API.
+    pub openapi: openapi::Document,
+    /// Largest request body in bytes.
+    pub max_body: usize,
+    /// Tasks that may wait in one queue.
+    pub max_queue_depth: u64,
+    /// What one caller may submit.
+    pub rate_limit: Option<config::RateLimit>,
+    /// Set when the process leaves: streams end, long polls answer.
+    pub closing: CancellationToken,
+}
+
+/// Lets the kernel close the connection when the client takes nothing for [`STALLED`] (`TCP_USER_TIMEOUT`, tcp(7),
+/// which also covers a window that stays closed). Where the system has no such option, stalled readers stay until they
+/// leave.
+fn cut_off_when_stalled(connection: &dyn Any, _: &mut Extensions) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+        && let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(STALLED))
+    {
+        tracing::debug!(%error, "a connection goes without a limit for stalled readers");
+    }
+}
+
+/// A server that is bound and does not answer yet.
+pub struct Application {
+    server: Server,
+    address: SocketAddr,
+    core: Core,
+    hub: Arc<Hub>,
+    closing: CancellationToken,
+}
+
+impl Application {
+    /// Binds. Must be called on the runtime that outlives the server, since the hub reads there.
+    pub fn build(core: Core, registry: Arc<Registry>, http: config::Http) -> anyhow::Result<Self> {
+        if !http.bind.ip().is_loopback() && !http.allow_anonymous {
+            bail!(
+                "APP_BIND is {}, which others can reach, and there is no authentication: every caller would be an \
+                 administrator. Bind to 127.0.0.1, or accept that with --allow-anonymous (APP_ALLOW_ANONYMOUS=true)",
+                http.bind
+            );
+        }
+        let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
+        let hub = Hub::new(core.clone(), runtime.clone());
+        let outlook = Outlook::new(core.clone(), runtime);
+        let closing = CancellationToken::new();
+        let api = web::Data::new(Api {
+            core: core.clone(),
+            openapi: openapi::Document::new(&registry),
+            registry,
+            hub: hub.clone(),
+            outlook,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            max_body: http.max_body,
+            max_queue_depth: http.max_queue_depth,
+            rate_limit: http.rate_limit,
+            closing: closing.clone(),
+        });
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(api.clone())
+                .wrap(from_fn(compress::compress))
+                .wrap(from_fn(frame::frame))
+                .configure(routes::all)
+        })
+        .backlog(BACKLOG)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(SLOWEST_HEADERS)
+        // A client that has left ends its stream at once, and not with the next thing that is written to it.
+        .h1_allow_half_closed(false)
+        .on_connect(cut_off_when_stalled)
+        .shutdown_timeout(LAST_REQUESTS.as_secs())
+        .disable_signals()
+        .bind(http.bind)
+        .with_context(|| {
+            format!("cannot listen on {}: choose another APP_BIND or stop what listens there", http.bind)
+        })?;
+        let address = *server.addrs().first().context("the server has no address")?;
+        Ok(Self { server: server.run(), address, core, hub, closing })
+    }
+
+    /// Where it listens: the port that the system chose when port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until the first signal; then accepts nothing new, ends streams and long polls at once, and finishes the
+    /// requests in flight, for at most 20 s or until the second signal.
+    pub async fn run_until_stopped(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let handle = self.server.handle();
+        let closing = self.closing.clone();
+        let hub = tokio::spawn(self.hub.run(closing.clone()));
+        let doorbells = tokio::spawn(doorbells::run(self.core, closing.clone()));
+        let stopper = tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.drain.cancelled() => {}
+                () = shutdown.leave.cancelled() => {}
+            }
+            closing.cancel();
+            tokio::select! {
+                () = handle.stop(true) => {}
+                () = shutdown.leave.cancelled() => handle.stop(false).await,
+            }
+        });
+        let served = self.server.await;
+        // Also when the server ended by itself: nothing of it goes on.
+        self.closing.cancel();
+        stopper.abort();
+        doorbells.abort();
+        hub.await.context("the hub panicked")?;
+        served.context("the server failed")
+    }
+}

@@ -1,0 +1,122 @@
+//! Export: spans to a collector, OTLP over HTTP with protobuf bodies, from a thread of its own.
+//!
+//! The standard variables of the OpenTelemetry SDK are read by its own code: `OTEL_TRACES_SAMPLER`,
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.
+
+use std::{
+    env,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SdkTracer, SdkTracerProvider},
+};
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::Registry;
+
+/// How long a process that leaves waits for its last spans.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one batch may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) says nothing else.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A collector that stays away is reported this often.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// What a collector answers is a few bytes; more is not read.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// A provider whose spans go to the collector at this base URL.
+pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerProvider> {
+    let timeout = env::var("OTEL_EXPORTER_OTLP_TIMEOUT")
+        .ok()
+        .and_then(|milliseconds| milliseconds.trim().parse().ok())
+        .map_or(EXPORT_TIMEOUT, Duration::from_millis);
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(CollectorClient::new(timeout))
+        .with_protocol(Protocol::HttpBinary)
+        .with_timeout(timeout);
+    // A value set here would win over the variable for traces alone, which is the more exact of the two.
+    if env::var_os("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_none_or(|value| value.is_empty()) {
+        exporter = exporter.with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
+    }
+    let exporter = exporter
+        .build()
+        .context("OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318")?;
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(role)).build())
+}
+
+/// The layer that turns the crate's `tracing` spans into spans of this provider.
+pub(super) fn layer(provider: &SdkTracerProvider) -> OpenTelemetryLayer<Registry, SdkTracer> {
+    tracing_opentelemetry::layer().with_threads(false).with_location(false).with_tracer(provider.tracer("longrun"))
+}
+
+fn resource(role: &str) -> Resource {
+    let named = env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty())
+        || env::var("OTEL_RESOURCE_ATTRIBUTES")
+            .is_ok_and(|all| all.split(',').any(|pair| pair.trim_start().starts_with("service.name=")));
+    let resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    if named { resource.build() } else { resource.with_service_name(format!("longrun-{role}")).build() }
+}
+
+/// The way to the collector: `ureq`, which the crate has anyway, with every wait bounded. It blocks, and may, because
+/// the SDK calls it from the export thread only.
+#[derive(Debug)]
+struct CollectorClient {
+    agent: ureq::Agent,
+    last_complaint: Mutex<Option<Instant>>,
+}
+
+impl CollectorClient {
+    fn new(timeout: Duration) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("longrun/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self { agent, last_complaint: Mutex::new(None) }
+    }
+
+    fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let sent = self.agent.run(request.map(|body| body.to_vec())).and_then(|answer| {
+            let (parts, mut body) = answer.into_parts();
+            let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec()?;
+            Ok(Response::from_parts(parts, Bytes::from(body)))
+        });
+        match &sent {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => self.complain(&format!("it answered {}", answer.status())),
+            Err(error) => self.complain(&error.to_string()),
+        }
+        sent.map_err(Into::into)
+    }
+
+    fn complain(&self, reason: &str) {
+        let mut last = self.last_complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+            *last = Some(Instant::now());
+            tracing::warn!(reason, "the OpenTelemetry collector takes no spans; they are dropped until it does");
+        }
+    }
+}
+
+impl HttpClient for CollectorClient {
+    fn send_bytes<'client, 'answer>(
+        &'client self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'answer>>
+    where
+        'client: 'answer,
+        Self: 'answer,
+    {
+        Box::pin(async move { self.send(request) })
+    }
+}

@@ -1,0 +1,106 @@
+//! Telemetry: what a process tells of itself. Log lines on stderr, and spans to an OpenTelemetry collector when one
+//! is named.
+//!
+//! Telemetry never holds up the work: spans wait in a bounded queue that drops what does not fit, a collector that is
+//! away costs one warning a minute, and leaving waits a few seconds for the last spans and no longer.
+//!
+//! Trace context is a [W3C `traceparent`](https://www.w3.org/TR/trace-context/). It is passed on from request to row to
+//! attempt to outbound call whether or not anything is exported; a new one is made only where spans are recorded.
+
+mod export;
+mod log;
+mod trace;
+
+use std::io::IsTerminal;
+
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+pub use trace::{add_link, current_trace_id, current_traceparent, set_parent_from_header, trace_headers};
+
+use crate::config;
+
+/// Holds the exporter open. Dropping it sends the spans that still wait, for at most three seconds: keep it until the
+/// process ends.
+#[must_use = "spans that still wait are lost when the guard is dropped early"]
+pub struct Guard {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(provider) = &self.provider {
+            // A collector that is away has been reported by the exporter itself.
+            let _ = provider.shutdown_with_timeout(export::FLUSH_TIMEOUT);
+        }
+    }
+}
+
+/// Starts logging and, where a collector is named, tracing, for the whole process. `role` names the service:
+/// `longrun-serve` where `OTEL_SERVICE_NAME` says nothing else. Panics become one log line each from here on.
+pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (subscriber, guard) = subscriber(telemetry, role, colour, std::io::stderr)?;
+    subscriber.try_init()?;
+    log_panics();
+    Ok(guard)
+}
+
+fn subscriber<W>(
+    telemetry: &config::Telemetry,
+    role: &str,
+    colour: bool,
+    writer: W,
+) -> anyhow::Result<(impl Subscriber + Send + Sync + 'static, Guard)>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder()
+        .parse(&telemetry.log)
+        .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
+        vec![log::layer(telemetry.log_format, colour, writer).with_filter(filter).boxed()];
+
+    // The spans of this crate carry the trace context, so they exist whatever the log's filter says.
+    let own = || filter_fn(is_own).and(LevelFilter::INFO);
+    let endpoint = telemetry.otlp_endpoint.as_deref().map(str::trim).filter(|endpoint| !endpoint.is_empty());
+    let provider = endpoint.map(|endpoint| export::provider(endpoint, role)).transpose()?;
+    match &provider {
+        Some(provider) => layers.push(export::layer(provider).with_filter(own()).boxed()),
+        None => layers.push(trace::PassOn.with_filter(own()).boxed()),
+    }
+    Ok((tracing_subscriber::registry().with(layers), Guard { provider }))
+}
+
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    target == "longrun" || target.starts_with("longrun::")
+}
+
+/// One log line instead of the several that the standard hook prints, so that a log reader sees the panic whole.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let formatted = payload.downcast_ref::<String>().map(String::as_str);
+        let message = formatted.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("(no message)");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let backtrace = std::backtrace::Backtrace::capture();
+        match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => {
+                tracing::error!(place, thread, %backtrace, "panicked: {message}")
+            }
+            _ => tracing::error!(place, thread, "panicked: {message}"),
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Attempt: one delivery of one task, from its claim to its ending.
+//!
+//! It reads as a pipeline: decode, run with the deadline and the request to stop, catch a panic, turn whatever
+//! happened into one ending. An attempt never talks to the HTTP layer and never owns a connection.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, atomic::AtomicI32},
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use futures_util::FutureExt;
+use serde_json::value::RawValue;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
+
+use super::{
+    Worker,
+    held::Delivery,
+    writer::{Ended, Origin},
+};
+use crate::{
+    core::{
+        model::{Claimed, Level, LogLine, Priority, RetryPolicy, TaskError, storable},
+        store::{Ending, Finish, Report},
+    },
+    tasks::{
+        Context, Failure, StopReason,
+        context::{Outbox, Stop},
+        registry::RunError,
+    },
+    telemetry,
+};
+
+/// Longer texts of errors are cut.
+const MAX_ERROR_BYTES: usize = 4 * 1024;
+
+/// What the handler came to.
+enum Outcome {
+    Returned(Result<Box<RawValue>, RunError>),
+    Panicked(String),
+    /// Asked to stop, it did not within `APP_STOP_TIMEOUT`, and was dropped.
+    Dropped,
+}
+
+/// Starts a delivery whose claim is confirmed. The slot is free when the handler has returned.
+pub(super) fn start(worker: &Arc<Worker>, task: Claimed, list: Option<Priority>, slot: OwnedSemaphorePermit) {
+    let stop = Stop::default();
+    let seq = Arc::new(AtomicI32::new(task.seq));
+    let outbox = Arc::new(Outbox::new(worker.writer.doorbell(task.id, task.delivery, seq)));
+    let delivery =
+        Delivery { number: task.delivery, confirmed_at: Instant::now(), stop: stop.clone(), outbox: outbox.clone() };
+    worker.held.confirm(task.id, delivery);
+    worker.tally.started(&task.queue);
+    let span = tracing::info_span!(
+        "attempt",
+        otel.name = format!("process {}", task.task_type),
+        otel.kind = "consumer",
+        messaging.system = "longrun",
+        messaging.destination.name = task.queue,
+        messaging.operation.type = "process",
+        task.id = %task.id,
+        task.type = task.task_type,
+        attempt = task.attempt,
+        delivery = task.delivery,
+        worker.id = %worker.id,
+    );
+    if let Some(submit) = &task.trace_context {
+        telemetry::set_parent_from_header(&span, submit);
+    }
+    let run = run(worker.clone(), task, list, slot, stop, outbox).instrument(span);
+    worker.attempts.spawn(run);
+}
+
+async fn run(
+    worker: Arc<Worker>,
+    task: Claimed,
+    list: Option<Priority>,
+    slot: OwnedSemaphorePermit,
+    stop: Stop,
+    outbox: Arc<Outbox>,
+) {
+    let began = Instant::now();
+    let vanishing = worker.held.until_told(task.id, task.delivery);
+    tracing::debug!("started");
+    let outcome = execute(&worker, &task, &stop, &outbox).await;
+    let ending = conclude(&worker, &task, stop.reason(), outcome);
+    worker.tally.ended(&task.queue);
+    log(&ending, began.elapsed());
+    let pending = outbox.take();
+    let mut lines = pending.lines;
+    lines.extend(last_line(&ending));
+    let report = Report {
+        id: task.id,
+        delivery: task.delivery,
+        progress: pending.progress,
+        checkpoint: pending.checkpoint,
+        lines,
+    };
+    let ended = Ended {
+        id: task.id,
+        delivery: task.delivery,
+        attempt: task.attempt,
+        origin: Origin { queue: task.queue, priority: task.priority, list },
+        finish: ending.map(|ending| Finish { report, ending }),
+    };
+    worker.writer.end(ended).await;
+    vanishing.told();
+    drop(slot);
+    worker.slot_freed.notify_waiters();
+}
+
+/// Runs the handler until it returns, or until it has had its time to stop.
+async fn execute(worker: &Worker, task: &Claimed, stop: &Stop, outbox: &Arc<Outbox>) -> Outcome {
+    let Some(kind) = worker.registry.get(&task.task_type) else {
+        return Outcome::Returned(Err(RunError::Undecodable("this worker does not know the type".to_owned())));
+    };
+    let ctx = Context::new(task.clone(), outbox.clone(), stop.clone(), worker.tools.clone());
+    let pulse = ctx.pulse();
+    let mut handler = pin!(AssertUnwindSafe(async { kind.clone().run(&task.input, ctx).await }).catch_unwind());
+    let deadline = async {
+        match task.timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let returned = tokio::select! {
+        biased;
+        returned = &mut handler => Some(returned),
+        () = stop.asked() => None,
+        () = deadline => {
+            stop.ask(StopReason::Deadline);
+            None
+        }
+    };
+    let returned = match returned {
+        Some(returned) => Ok(returned),
+        None => tokio::time::timeout(worker.settings.stop_timeout, handler).await,
+    };
+    match returned {
+        Ok(Ok(returned)) => Outcome::Returned(returned),
+        Ok(Err(panic)) => Outcome::Panicked(panic_text(&*panic)),
+        Err(_) => {
+            tracing::warn!("the handler did not stop within APP_STOP_TIMEOUT; it is dropped");
+            worker.held.note_dropped(pulse);
+            Outcome::Dropped
+        }
+    }
+}
+
+/// Every outcome meets here. `None`: nothing is to be written, since the task is no longer this delivery's.
+fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome: Outcome) -> Option<Ending> {
+    let failure = match outcome {
+        // A result is always offered, whatever was asked meanwhile: the fence decides whether it still counts.
+        Outcome::Returned(Ok(result)) => return Some(Ending::Success(result)),
+        Outcome::Returned(Err(RunError::Undecodable(why))) if task.undecodable_for_too_long => {
+            Failure::fatal("undecodable_input", format!("no worker could decode the input for ten minutes: {why}"))
+        }
+        Outcome::Returned(Err(RunError::Undecodable(why))) => return Some(Ending::Undecodable(why)),
+        Outcome::Returned(Err(RunError::Failed(failure))) => failure,
+        Outcome::Panicked(text) => Failure::retry("panic", format!("the task panicked: {text}")),
+        Outcome::Dropped => Failure::Stopped,
+    };
+    let failure = match (failure, asked) {
+        (Failure::Fatal { code, message }, _) => return Some(Ending::Failed(error(task, code, &message, false))),
+        // A failure after the request to stop is taken as the answer to it.
+        (_, Some(StopReason::Cancelled | StopReason::Lost)) => return None,
+        (_, Some(StopReason::Drain)) => return Some(Ending::HandBack("handed back: its worker leaves")),
+        (_, Some(StopReason::Deadline)) => {
+            let limit = humantime::format_duration(task.timeout.unwrap_or_default());
+            Failure::retry("timeout", format!("the attempt took longer than its limit of {limit}"))
+        }
+        (Failure::Stopped, None) => Failure::retry("stopped", "the handler stopped without being asked to"),
+        (failure, None) => failure,
+    };
+    let Failure::Retry { code, message, after } = failure else { return None };
+    let error = error(task, code, &message, true);
+    let failures = task.failures + 1;
+    if failures >= task.max_attempts {
+        return Some(Ending::Failed(error));
+    }
+    let policy = worker.registry.get(&task.task_type).map_or_else(RetryPolicy::default, |kind| kind.defaults().retry);
+    let wait = after.unwrap_or_else(|| policy.backoff(failures, rand::random()));
+    Some(Ending::RetryAfter(error, i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+}
+
+fn error(task: &Claimed, code: String, message: &str, retryable: bool) -> TaskError {
+    let mut message = storable(message).into_owned();
+    message.truncate(message.floor_char_boundary(MAX_ERROR_BYTES));
+    TaskError { code, message, retryable, attempt: task.attempt }
+}
+
+/// What the task's own log says at the end of an attempt that failed.
+fn last_line(ending: &Option<Ending>) -> Option<LogLine> {
+    let (level, message) = match ending {
+        Some(Ending::Failed(error)) => (Level::Error, format!("attempt {} failed: {}", error.attempt, error.message)),
+        Some(Ending::RetryAfter(error, ms)) => {
+            let seconds = Duration::from_millis(*ms as u64).as_secs_f64();
+            (Level::Error, format!("attempt {} failed, next in {seconds:.1} s: {}", error.attempt, error.message))
+        }
+        Some(Ending::HandBack(why)) => (Level::Info, (*why).to_owned()),
+        Some(Ending::Success(_) | Ending::Undecodable(_)) | None => return None,
+    };
+    Some(LogLine { at: Utc::now(), level, message })
+}
+
+fn log(ending: &Option<Ending>, took: Duration) {
+    let took_ms = took.as_millis() as u64;
+    match ending {
+        Some(Ending::Success(_)) => tracing::debug!(took_ms, "succeeded"),
+        Some(Ending::Failed(error)) => tracing::warn!(took_ms, error.code, "failed: {}", error.message),
+        Some(Ending::RetryAfter(error, wait_ms)) => {
+            tracing::info!(took_ms, wait_ms, error.code, "failed, will be retried: {}", error.message);
+        }
+        Some(Ending::HandBack(why)) => tracing::info!(took_ms, "{why}"),
+        Some(Ending::Undecodable(why)) => tracing::warn!("gave back an input that cannot be decoded here: {why}"),
+        None => tracing::info!(took_ms, "stopped: the task is no longer this delivery's"),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}

@@ -1,0 +1,115 @@
+//! Doorbells: what Redis has lost is found and rung again. By the epoch, when it has lost everything; by membership,
+//! when single ones are missing. Never by comparing counts: two errors can cancel out.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Worker, pace};
+use crate::core::{
+    doorbells,
+    model::{Priority, TaskId},
+    queue::Side,
+    store::Waiting,
+};
+
+/// The longest pause between two comparisons of the epoch.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How often one of the workers looks for single lost doorbells. With a pause of the loop on top, less than half a
+/// minute; with [`SETTLED`] on top of that, less than the 35 seconds within which a lost doorbell rings again.
+const LOOK: Duration = Duration::from_secs(24);
+/// A task that has been ready for less may have its doorbell on the way.
+const SETTLED: Duration = Duration::from_secs(5);
+/// Ids per question whether they still wait.
+const RECHECKED: usize = 5_000;
+
+/// Looks after the doorbells until it is stopped.
+pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    pace::every(PERIOD, &stop, "doorbells", || run_once(&worker)).await;
+}
+
+/// One turn. Ringing for all and looking for single ones are never done at the same time: half of what was about to be
+/// rung would be taken for lost.
+pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
+    let (store, queue) = (&worker.core.store, &worker.core.queue);
+    // While Redis is away nothing can be rung, and whoever fetches claims straight from PostgreSQL.
+    let Ok(shown) = queue.epoch().await else { return Ok(()) };
+    let state = store.doorbell_state().await?;
+    if state.epoch.is_none() || state.epoch != shown {
+        doorbells::ring_all(&worker.core, worker.id).await?;
+    } else if state.look_due && store.begin_look(worker.id, LOOK).await? {
+        let rung = ring_lost(worker, state.epoch).await?;
+        if rung > 0 {
+            tracing::warn!(rung, "rang doorbells that had been lost");
+        }
+    }
+    Ok(())
+}
+
+/// Rings for tasks that wait and are in no list. Read in this order: an id that moves from a ready list to an in-flight
+/// list while this goes on is seen in the second one. Returns how many were rung.
+async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usize> {
+    let (store, queue) = (&worker.core.store, &worker.core.queue);
+    let mut missing: HashSet<TaskId> = HashSet::new();
+    let mut queues: BTreeSet<String> = BTreeSet::new();
+    let mut last: Option<Waiting> = None;
+    loop {
+        let page = store.ready(last.as_ref(), SETTLED).await?;
+        for part in &page {
+            missing.extend(&part.ids);
+            if !queues.contains(&part.queue) {
+                queues.insert(part.queue.clone());
+            }
+        }
+        last = page.into_iter().next_back();
+        if last.is_none() {
+            break;
+        }
+    }
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    for name in &queues {
+        for priority in Priority::ALL {
+            queue
+                .ready_ids(name, priority, |id| {
+                    missing.remove(&id);
+                })
+                .await?;
+        }
+    }
+    for list in queue.inflight_lists().await? {
+        queue
+            .inflight_ids(&list, |id| {
+                missing.remove(&id);
+            })
+            .await?;
+    }
+    // Emptied while we looked: all of it is rung at the next turn, and rung twice if we rang as well.
+    if missing.is_empty() || queue.epoch().await? != epoch {
+        return Ok(0);
+    }
+    let mut missing: Vec<TaskId> = missing.into_iter().collect();
+    missing.sort_unstable();
+    let mut rung = 0;
+    for some in missing.chunks(RECHECKED) {
+        let (mut front, mut back) = (Vec::new(), Vec::new());
+        for (bell, side) in store.still_ready(some).await? {
+            match side {
+                Side::Front => front.push(bell),
+                Side::Back => back.push(bell),
+            }
+        }
+        rung += front.len() + back.len();
+        queue.outlet().ring(front, Side::Front);
+        queue.outlet().ring(back, Side::Back);
+        if !queue.outlet().flushed().await {
+            break;
+        }
+    }
+    Ok(rung)
+}

@@ -1,0 +1,361 @@
+//! Fetch: takes ids from one queue and claims their rows, as many as there are free slots and never ahead of them.
+//!
+//! A slot comes first. Then a pass over the lists that does not block, and only when it finds nothing, a blocking pop
+//! on the list of normal priority. While Redis fails, tasks are claimed straight from PostgreSQL.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::{Worker, attempt, pace};
+use crate::core::{
+    faults::mutant,
+    model::{Priority, TaskId},
+    queue::{Bell, Side, Taken, Taker},
+    store::{NotClaimed, StoreError},
+};
+
+/// Ids per claim.
+const BATCH: usize = 256;
+/// One pass in so many goes from low to high, so low gets at least this share of the starts.
+const FAIRNESS: u32 = 20;
+/// How often the worker's own in-flight list is compared with what it holds.
+const COMPARE: Duration = Duration::from_secs(10);
+/// How often Redis is asked whether it is back.
+const PROBE: Duration = Duration::from_millis(500);
+/// How long a worker waits before it asks again for what it could not claim.
+const BREATH: Duration = Duration::from_millis(300);
+/// How often a paused queue is looked at.
+const PAUSED: Duration = Duration::from_millis(700);
+
+const HIGH_FIRST: [Priority; 3] = Priority::ALL;
+const LOW_FIRST: [Priority; 3] = [Priority::Low, Priority::Normal, Priority::High];
+
+/// A pass and a pop that take longer than this together hang: each of their steps has a shorter limit of its own.
+const HANGS: Duration = Duration::from_secs(15);
+/// A worker with free slots that has got nothing for this long looks whether there really is nothing.
+const HUNGRY: Duration = Duration::from_secs(10);
+
+struct Fetch {
+    worker: Arc<Worker>,
+    queue: String,
+    slots: Arc<Semaphore>,
+    taker: Taker,
+    passes: u32,
+    /// When the own list was last seen to hold nothing else than what is held; `None`: to be compared at once.
+    compared_at: Option<Instant>,
+    /// What was taken last came out of that comparison.
+    compared: bool,
+    /// Since when nothing has come, and whether the last look found that there was something.
+    hungry: Option<(Instant, bool)>,
+}
+
+/// What a claim came to, for the rhythm of the loop.
+enum Next {
+    Again,
+    /// Something was in the way that will pass: rows locked by others, or a lease that is not renewed yet.
+    Breathe,
+    /// The queue is paused.
+    Rest,
+}
+
+/// Takes from a queue until it is stopped. A loop that panics is a defect, and begins anew: a worker that renews its
+/// lease and takes nothing would look healthy for ever.
+pub(super) async fn run(worker: Arc<Worker>, queue: String, slots: usize, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(slots));
+    while let Err(error) =
+        tokio::spawn(take_and_claim(worker.clone(), queue.clone(), slots.clone(), stop.clone())).await
+    {
+        tracing::error!(queue, "taking from the queue failed, it begins anew: {error}");
+        pace::jittered(Duration::from_secs(1)).await;
+    }
+}
+
+async fn take_and_claim(worker: Arc<Worker>, queue: String, slots: Arc<Semaphore>, stop: CancellationToken) {
+    let taker = worker.core.queue.taker(queue.clone(), worker.id);
+    let mut fetch = Fetch {
+        worker,
+        queue,
+        slots,
+        taker,
+        passes: 0,
+        compared_at: Some(Instant::now()),
+        compared: false,
+        hungry: None,
+    };
+    loop {
+        // Stopping drops whatever waits here, the blocking pop included. A claim in its middle is not dropped.
+        let slots = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            slots = free_slots(&fetch.slots) => slots,
+        };
+        let taken = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            taken = fetch.watched(slots.len()) => taken,
+        };
+        let next = match taken {
+            Ok(taken) => fetch.claim(taken, slots).await,
+            Err(error) => {
+                tracing::debug!(queue = fetch.queue, "cannot take from Redis: {error:#}");
+                fetch.without_redis(slots, &stop).await;
+                // What Redis moved and nobody received is in the own list.
+                fetch.compared_at = None;
+                Ok(Next::Again)
+            }
+        };
+        if next.is_err() {
+            // What was taken is claimed before anything else is taken: while PostgreSQL is away, a worker would
+            // otherwise gather ids that nobody else can start.
+            fetch.compared_at = None;
+        }
+        let rest = async {
+            match next {
+                Ok(Next::Again) => {}
+                Ok(Next::Breathe) => pace::jittered(BREATH).await,
+                Ok(Next::Rest) => fetch.until_resumed().await,
+                Err(error) => {
+                    tracing::warn!(queue = fetch.queue, "cannot claim: {error}");
+                    pace::jittered(Duration::from_secs(1)).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = rest => {}
+        }
+    }
+    fetch.release().await;
+}
+
+impl Fetch {
+    /// [`take`](Self::take) under the eyes of a watchdog: with free slots here and ids there, something has to come.
+    /// Whatever stands in the way, a step that hangs or a connection that leads to where nothing is, is thrown away.
+    async fn watched(&mut self, limit: usize) -> anyhow::Result<Vec<Taken>> {
+        let Ok(taken) = tokio::time::timeout(HANGS, self.take(limit)).await else {
+            tracing::warn!(queue = self.queue, "taking from Redis hangs: it begins anew with new connections");
+            self.begin_anew();
+            return Ok(Vec::new());
+        };
+        let taken = taken?;
+        if !taken.is_empty() {
+            self.hungry = None;
+            return Ok(taken);
+        }
+        let (since, seen) = *self.hungry.get_or_insert((Instant::now(), false));
+        if since.elapsed() > HUNGRY {
+            // Seen twice, since ids that come and go between two looks are others'.
+            let there = self.worker.core.queue.ready_count(&self.queue).await? > 0;
+            self.hungry = Some((since, there));
+            if there && seen {
+                tracing::warn!(queue = self.queue, "the queue is not empty and nothing comes: new connections");
+                self.begin_anew();
+            }
+        }
+        Ok(taken)
+    }
+
+    fn begin_anew(&mut self) {
+        self.taker = self.worker.core.queue.taker(self.queue.clone(), self.worker.id);
+        self.hungry = None;
+        // What Redis moved and nobody received is in the own list.
+        self.compared_at = None;
+    }
+
+    /// Up to `limit` ids that are now in this worker's list.
+    async fn take(&mut self, limit: usize) -> anyhow::Result<Vec<Taken>> {
+        if self.compared_at.is_none_or(|at| at.elapsed() > COMPARE) {
+            let unheld = self.unheld().await?;
+            // Not all of them fit: the rest comes before anything new.
+            self.compared_at = (unheld.len() <= limit).then(Instant::now);
+            if !unheld.is_empty() {
+                self.compared = true;
+                return Ok(unheld.into_iter().take(limit).collect());
+            }
+        }
+        self.compared = false;
+        self.passes = self.passes.wrapping_add(1);
+        let order = if self.passes.is_multiple_of(FAIRNESS) { LOW_FIRST } else { HIGH_FIRST };
+        let taken = self.taker.take(limit, order).await?;
+        if !taken.is_empty() {
+            return Ok(taken);
+        }
+        Ok(self.taker.wait().await?.into_iter().collect())
+    }
+
+    /// What is in the own in-flight lists and not held.
+    async fn unheld(&mut self) -> anyhow::Result<Vec<Taken>> {
+        let own = self.taker.own_list().await?;
+        Ok(own.into_iter().filter(|taken| !self.worker.held.contains(taken.id)).collect())
+    }
+
+    /// Claims what was taken and starts it; deals with the rest.
+    async fn claim(&self, taken: Vec<Taken>, slots: Vec<OwnedSemaphorePermit>) -> Result<Next, StoreError> {
+        let outlet = self.worker.core.queue.outlet();
+        let mut fresh: Vec<Taken> = Vec::with_capacity(taken.len());
+        for taken in taken {
+            // A task that this worker holds already: a second doorbell, or that of the next delivery, rung before this
+            // one's end is settled. It stays in the own list, and the comparison after the end deals with it.
+            if self.worker.held.begin(taken.id) {
+                fresh.push(taken);
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(Next::Again);
+        }
+        let ids: Vec<TaskId> = fresh.iter().map(|taken| taken.id).collect();
+        if mutant("acknowledge-first") {
+            fresh.iter().for_each(|taken| outlet.acknowledge(&self.queue, taken.list, self.worker.id, taken.id));
+        }
+        let _until_known = self.worker.held.claiming(&ids);
+        // An error says nothing about what happened. Claimed, the next renewals find rows that nobody holds; not
+        // claimed, the doorbells are in the own list, and the next comparison finds them there.
+        let claimed = self.worker.core.store.claim(self.worker.id, &ids, &self.worker.types).await?;
+        if self.compared && !claimed.is_empty() {
+            // Not those whose acknowledgement is only on its way: they are settled, and no claim comes of them.
+            let (queue, ids) = (&self.queue, claimed.len());
+            tracing::info!(queue, ids, "found ids that Redis had moved and nobody received");
+        }
+        outlet.changed(claimed.iter().map(|task| (task.id, task.version)).collect());
+        let mut slots = slots;
+        for task in claimed {
+            let place = fresh.iter().position(|taken| taken.id == task.id);
+            let list = place.map(|place| fresh.swap_remove(place).list);
+            if let Some(slot) = slots.pop() {
+                attempt::start(&self.worker, task, list, slot);
+            }
+        }
+        drop(slots);
+        let next = if fresh.is_empty() { Next::Again } else { self.turn_away(fresh).await? };
+        // A comparison that brings nothing must not become a loop: where Redis takes no writes, what was acknowledged
+        // stays in the list.
+        Ok(if self.compared && matches!(next, Next::Again) { Next::Breathe } else { next })
+    }
+
+    /// Doorbells that brought no task.
+    async fn turn_away(&self, rest: Vec<Taken>) -> Result<Next, StoreError> {
+        let outlet = self.worker.core.queue.outlet();
+        let ids: Vec<TaskId> = rest.iter().map(|taken| taken.id).collect();
+        let reasons = self.worker.core.store.why_not_claimed(&ids, &self.worker.types).await?;
+        let unknown = |(id, why): &(TaskId, NotClaimed)| match why {
+            NotClaimed::UnknownType { delivery } => Some((*id, *delivery)),
+            _ => None,
+        };
+        let unknown: Vec<(TaskId, i32)> = reasons.iter().filter_map(unknown).collect();
+        if !unknown.is_empty() {
+            tracing::warn!(
+                queue = self.queue,
+                tasks = unknown.len(),
+                "gave back tasks whose type this worker does not know"
+            );
+            // Before their doorbells are acknowledged: failed, they are still in the own list.
+            self.worker.core.store.put_off_unknown(&unknown).await?;
+        }
+        let mut next = Next::Again;
+        for (taken, (id, why)) in rest.into_iter().zip(reasons) {
+            let bell = || vec![Bell { id, queue: self.queue.clone(), priority: taken.list }];
+            match why {
+                NotClaimed::Settled | NotClaimed::UnknownType { .. } => {}
+                NotClaimed::Paused => {
+                    outlet.ring(bell(), Side::Front);
+                    next = Next::Rest;
+                }
+                NotClaimed::Contended => {
+                    outlet.ring(bell(), Side::Front);
+                    next = Next::Breathe;
+                }
+            }
+            // Rung anew where it is worth something, so all copies of it that lie here can go.
+            outlet.forget(&self.queue, taken.list, self.worker.id, id);
+        }
+        Ok(next)
+    }
+
+    /// Takes nothing while the queue is paused: taking would only move its ids back and forth.
+    async fn until_resumed(&self) {
+        tracing::info!(queue = self.queue, "the queue is paused");
+        loop {
+            pace::jittered(PAUSED).await;
+            match self.worker.core.store.is_paused(&self.queue).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => tracing::debug!(queue = self.queue, "cannot see whether it is paused: {error}"),
+            }
+        }
+        tracing::info!(queue = self.queue, "the queue is resumed");
+    }
+
+    /// Claims straight from PostgreSQL until Redis answers again or the worker is to stop: at once as long as the table
+    /// gives all that is asked for, else about once a second or when a slot was freed. Redis is asked beside it, since
+    /// a server that hangs takes seconds to say nothing. Only waiting is ever broken off: a claim that is dropped in
+    /// its middle may have happened, and its tasks would be charged with the loss of a worker.
+    async fn without_redis(&mut self, mut slots: Vec<OwnedSemaphorePermit>, stop: &CancellationToken) {
+        let Self { worker, queue, slots: semaphore, taker, .. } = self;
+        let mut back = pin!(async {
+            while taker.probe().await.is_err() {
+                pace::jittered(PROBE).await;
+            }
+        });
+        loop {
+            let limit = slots.len();
+            let claimed = worker.core.store.claim_from_table(worker.id, queue, limit, &worker.types).await;
+            let full = match claimed {
+                Ok(claimed) => {
+                    let full = claimed.len() == limit;
+                    worker.core.queue.outlet().changed(claimed.iter().map(|task| (task.id, task.version)).collect());
+                    for (task, slot) in claimed.into_iter().zip(slots.drain(..)) {
+                        attempt::start(worker, task, None, slot);
+                    }
+                    full
+                }
+                Err(error) => {
+                    tracing::debug!(queue, "cannot claim from the table: {error}");
+                    false
+                }
+            };
+            slots.clear();
+            let freed = async {
+                if !full {
+                    tokio::select! {
+                        () = pace::jittered(Duration::from_secs(1)) => {}
+                        () = worker.slot_freed.notified() => {}
+                    }
+                }
+                free_slots(semaphore).await
+            };
+            slots = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = &mut back => return,
+                slots = freed => slots,
+            };
+        }
+    }
+
+    /// Gives back what was taken and not claimed. The pop was cut off with its connection.
+    async fn release(&mut self) {
+        let Ok(unheld) = self.unheld().await else { return };
+        let outlet = self.worker.core.queue.outlet();
+        for taken in unheld {
+            outlet.ring(vec![Bell { id: taken.id, queue: self.queue.clone(), priority: taken.list }], Side::Front);
+            outlet.acknowledge(&self.queue, taken.list, self.worker.id, taken.id);
+        }
+    }
+}
+
+/// At least one free slot, and as many as there are up to a batch.
+async fn free_slots(semaphore: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let mut slots: Vec<_> = semaphore.clone().acquire_owned().await.into_iter().collect();
+    while slots.len() < BATCH
+        && let Ok(slot) = semaphore.clone().try_acquire_owned()
+    {
+        slots.push(slot);
+    }
+    slots
+}

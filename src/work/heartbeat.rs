@@ -1,0 +1,223 @@
+//! Heartbeat: renews the lease from a thread, a runtime and a connection of its own, which tasks that compute cannot
+//! starve.
+//!
+//! With every renewal it reads which deliveries PostgreSQL has running for this worker, and compares. It also watches
+//! the main runtime: a process that renews but no longer works would hold its tasks for ever, so when the main runtime
+//! has not moved for `APP_HUNG_AFTER` the process aborts and the lease does its work.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::time::{ClockId, clock_gettime};
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::{
+    core::{
+        faults::mutant,
+        model::TaskId,
+        queue::Side,
+        store::{InItsName, LeaseKeeper, Renewal, StoreError},
+    },
+    tasks::StopReason,
+};
+
+/// A renewal is given at least this long, also where the lease is short.
+const SHORTEST_TRY: Duration = Duration::from_millis(700);
+/// How long connecting may take.
+const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+
+/// The thread, as the incarnation sees it.
+pub(super) struct Heartbeat {
+    stop: CancellationToken,
+    unbroken: Arc<Unbroken>,
+}
+
+/// Since when every renewal has succeeded.
+#[derive(Default)]
+pub(super) struct Unbroken(Mutex<Option<Duration>>);
+
+impl Unbroken {
+    /// Whether renewals have succeeded without a failure for this long. Who has not may have been cut off itself, and
+    /// should not judge others.
+    pub(super) fn for_at_least(&self, time: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| uptime() - since >= time)
+    }
+
+    fn note(&self, renewed: bool) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = renewed.then(|| since.unwrap_or_else(uptime));
+    }
+}
+
+/// The monotonic clock that goes on while the machine is suspended.
+fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+impl Heartbeat {
+    /// Starts the thread.
+    pub(super) fn start(worker: Arc<Worker>) -> Self {
+        let heartbeat = Self { stop: CancellationToken::new(), unbroken: Arc::default() };
+        let main = tokio::runtime::Handle::current();
+        let ticks = Arc::new(AtomicU64::new(0));
+        main.spawn(tick(ticks.clone(), heartbeat.stop.clone()));
+        let (stop, unbroken) = (heartbeat.stop.clone(), heartbeat.unbroken.clone());
+        let thread = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+            let beating = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(beat(worker, main, &unbroken, &ticks, stop));
+                // A connection attempt that hangs must not hold up the end of the process.
+                runtime.shutdown_background();
+                std::io::Result::Ok(())
+            }));
+            if !matches!(beating, Ok(Ok(()))) {
+                super::abort_worker("the heartbeat failed");
+            }
+        });
+        if thread.is_err() {
+            super::abort_worker("the heartbeat cannot start");
+        }
+        heartbeat
+    }
+
+    /// For whoever judges others.
+    pub(super) fn unbroken(&self) -> Arc<Unbroken> {
+        self.unbroken.clone()
+    }
+
+    /// Stops renewing.
+    pub(super) fn stop(self) {
+        self.stop.cancel();
+    }
+}
+
+/// Moves while the main runtime does.
+async fn tick(ticks: Arc<AtomicU64>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        ticks.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn beat(
+    worker: Arc<Worker>,
+    main: tokio::runtime::Handle,
+    unbroken: &Unbroken,
+    ticks: &AtomicU64,
+    stop: CancellationToken,
+) {
+    let period = worker.settings.lease / 3;
+    let mut keeper = None;
+    let mut unreachable_since = None;
+    let mut watch = Watch { ticks: 0, moved_at: uptime(), suspected: false };
+    while !stop.is_cancelled() {
+        watch.check(ticks, worker.settings.hung_after);
+        let asked_at = Instant::now();
+        let renewed = renew(&worker, &mut keeper, period.max(SHORTEST_TRY)).await;
+        unbroken.note(renewed.is_ok());
+        let pause = match renewed {
+            Ok(Renewal::Alive(named)) => {
+                if unreachable_since.take().is_some() {
+                    tracing::info!(worker.id = %worker.id, "the lease is renewed again");
+                }
+                let strangers = match mutant("no-reconciliation") {
+                    true => InItsName::default(),
+                    false => worker.held.reconcile(&named, asked_at),
+                };
+                if !strangers.running.is_empty() {
+                    main.spawn(hand_back(worker.clone(), strangers.running));
+                }
+                if !strangers.stopping.is_empty() {
+                    main.spawn(confirm_stopped(worker.clone(), strangers.stopping));
+                }
+                period
+            }
+            Ok(Renewal::Dead) => {
+                worker.dead.cancel();
+                worker.held.ask_all(StopReason::Lost);
+                return;
+            }
+            Err(error) => {
+                keeper = None;
+                if unreachable_since.is_none() {
+                    tracing::warn!(worker.id = %worker.id, "cannot renew the lease, trying on: {error}");
+                }
+                let since = *unreachable_since.get_or_insert_with(uptime);
+                if uptime() - since > worker.settings.lease_grace && worker.held.running() > 0 {
+                    tracing::error!("PostgreSQL has been away for APP_LEASE_GRACE: stopping the attempts");
+                    worker.held.ask_all(StopReason::Lost);
+                }
+                period / 5
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = super::pace::jittered(pause.mul_f64(0.8)) => {}
+        }
+    }
+}
+
+async fn renew(worker: &Worker, keeper: &mut Option<LeaseKeeper>, limit: Duration) -> Result<Renewal, StoreError> {
+    let no_answer = |_| StoreError::Unavailable("no answer".to_owned());
+    let keeper = match keeper {
+        Some(keeper) => keeper,
+        None => {
+            // Connecting has a limit of its own: there is no better connection to turn to, and on a busy machine tries
+            // that are too short for it would fail one after the other.
+            let connecting = worker.core.store.lease_keeper(worker.id);
+            keeper.insert(tokio::time::timeout(LONGEST_CONNECT, connecting).await.map_err(no_answer)??)
+        }
+    };
+    // Who waits longer for an answer risks the time for another try, on another connection.
+    let renewed = keeper.renew(worker.held.unstopped(worker.settings.stop_timeout));
+    tokio::time::timeout(limit, renewed).await.map_err(no_answer)?
+}
+
+/// Gives back what PostgreSQL has running here and nobody here runs: a claim whose reply was lost.
+async fn hand_back(worker: Arc<Worker>, strangers: Vec<(TaskId, i32)>) {
+    match worker.core.store.hand_back(worker.id, &strangers, "handed back: the reply to the claim was lost").await {
+        Ok((bells, changed)) => {
+            tracing::warn!(tasks = changed.len(), "handed back deliveries whose claim was never answered");
+            worker.core.queue.outlet().ring(bells, Side::Front);
+            worker.core.queue.outlet().changed(changed);
+        }
+        Err(error) => tracing::debug!("could not hand back yet: {error}"),
+    }
+}
+
+/// Says of cancelled deliveries in this worker's name that nothing of them runs here.
+async fn confirm_stopped(worker: Arc<Worker>, strangers: Vec<(TaskId, i32)>) {
+    match worker.core.store.confirm_stopped(worker.id, &strangers).await {
+        Ok(tasks) => tracing::info!(tasks, "confirmed cancelled deliveries that do not run here"),
+        Err(error) => tracing::debug!("could not confirm yet: {error}"),
+    }
+}
+
+/// Notices when the main runtime stands still.
+struct Watch {
+    ticks: u64,
+    moved_at: Duration,
+    /// The last look found it standing still for too long.
+    suspected: bool,
+}
+
+impl Watch {
+    fn check(&mut self, ticks: &AtomicU64, hung_after: Duration) {
+        let now = ticks.load(Ordering::Relaxed);
+        if now != self.ticks {
+            *self = Watch { ticks: now, moved_at: uptime(), suspected: false };
+        } else if uptime() - self.moved_at > hung_after {
+            // Two looks: after a suspension the first one comes before the main runtime has had its turn.
+            if self.suspected {
+                super::abort_worker("the main runtime has not moved for APP_HUNG_AFTER");
+            }
+            self.suspected = true;
+        }
+    }
+}

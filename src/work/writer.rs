@@ -1,0 +1,422 @@
+//! Writer: writes what attempts report and how they end, many of them in one statement.
+//!
+//! Attempts never own a connection. A report waits at most [`GATHER`] for company; an ending goes at once, together
+//! with everything that came while the last statement was on its way. Nothing is written twice: before a write is
+//! repeated whose answer was lost, the row is read, and its sequence number tells what had arrived.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Worker, pace};
+use crate::{
+    core::{
+        model::{Priority, TaskError, TaskId},
+        queue::{Bell, Side},
+        store::{Ending, Finish, Report, StoreError, Written},
+    },
+    tasks::StopReason,
+};
+
+/// How long a report may wait.
+const GATHER: Duration = Duration::from_millis(100);
+/// Reports or endings per statement, and bytes: what comes first ends a batch.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Endings that may wait to be written. Beyond it, slots stay taken.
+const UNWRITTEN: u32 = 1_024;
+
+/// The mailbox.
+pub(super) struct Writer {
+    letters: mpsc::UnboundedSender<Letter>,
+    mailbox: Mutex<Option<mpsc::UnboundedReceiver<Letter>>>,
+    unwritten: Arc<Semaphore>,
+}
+
+/// Where a delivery came from: its doorbell is in this worker's in-flight list of this queue and priority.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) queue: String,
+    /// The task's own priority, for a new doorbell.
+    pub(super) priority: Priority,
+    /// The list of the doorbell; `None` when it was claimed without one.
+    pub(super) list: Option<Priority>,
+}
+
+/// A delivery that has ended.
+pub(super) struct Ended {
+    pub(super) id: TaskId,
+    pub(super) delivery: i32,
+    pub(super) attempt: i32,
+    pub(super) origin: Origin,
+    /// What to write; `None` when it is no longer this worker's to write.
+    pub(super) finish: Option<Finish>,
+}
+
+enum Letter {
+    Reported { id: TaskId, delivery: i32, seq: Arc<AtomicI32> },
+    Ended(Box<Ended>, OwnedSemaphorePermit),
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        let (letters, mailbox) = mpsc::unbounded_channel();
+        let unwritten = Arc::new(Semaphore::new(UNWRITTEN as usize));
+        Self { letters, mailbox: Mutex::new(Some(mailbox)), unwritten }
+    }
+}
+
+impl Writer {
+    /// What an attempt's outbox calls when it stops being empty.
+    pub(super) fn doorbell(&self, id: TaskId, delivery: i32, seq: Arc<AtomicI32>) -> impl Fn() + Send + Sync + 'static {
+        let letters = self.letters.clone();
+        move || drop(letters.send(Letter::Reported { id, delivery, seq: seq.clone() }))
+    }
+
+    /// Hands over the end of a delivery. Waits only while too many are unwritten.
+    pub(super) async fn end(&self, ended: Ended) {
+        if let Ok(permit) = self.unwritten.clone().acquire_owned().await {
+            let _ = self.letters.send(Letter::Ended(Box::new(ended), permit));
+        }
+    }
+
+    /// Returns when every ending so far is settled.
+    pub(super) async fn flushed(&self) {
+        drop(self.unwritten.acquire_many(UNWRITTEN).await);
+    }
+}
+
+/// A report that a statement may have written already, or not.
+struct Doubtful {
+    report: Report,
+    seq: Arc<AtomicI32>,
+}
+
+struct Desk {
+    worker: Arc<Worker>,
+    /// Outboxes with news, and since when.
+    news: HashMap<TaskId, (i32, Arc<AtomicI32>, Instant)>,
+    /// Endings to be written.
+    endings: Vec<(Box<Ended>, OwnedSemaphorePermit)>,
+    /// Reports whose statement failed.
+    doubtful: Vec<Doubtful>,
+    /// Deliveries that were no longer this worker's when they ended, and of which PostgreSQL has not been told yet that
+    /// they have stopped. Repeated until it is: an operator's retry waits for it, and this worker may live for weeks.
+    unconfirmed: Vec<(TaskId, i32)>,
+    /// The last statement failed: read before repeating, and not at once.
+    in_doubt: bool,
+}
+
+/// Runs until it is stopped. What is unwritten then goes with the worker: the sweep hands those tasks back.
+pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+    let mailbox = worker.writer.mailbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut mailbox) = mailbox else { return };
+    let mut desk = Desk {
+        worker,
+        news: HashMap::new(),
+        endings: Vec::new(),
+        doubtful: Vec::new(),
+        unconfirmed: Vec::new(),
+        in_doubt: false,
+    };
+    let mut letters = Vec::with_capacity(BATCH);
+    loop {
+        let next_report = desk.news.values().map(|(_, _, since)| *since + GATHER).min();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = pace::jittered(Duration::from_millis(500)), if desk.in_doubt => {}
+            received = mailbox.recv_many(&mut letters, BATCH), if !desk.in_doubt => {
+                if received == 0 {
+                    return;
+                }
+            }
+            () = tokio::time::sleep_until(next_report.unwrap_or_else(Instant::now)), if next_report.is_some() && !desk.in_doubt => {}
+        }
+        // Gather what else has come while the last statement was on its way.
+        while letters.len() < 4 * BATCH {
+            match mailbox.try_recv() {
+                Ok(letter) => letters.push(letter),
+                Err(_) => break,
+            }
+        }
+        letters.drain(..).for_each(|letter| desk.take_in(letter));
+        if let Err(error) = desk.write().await {
+            tracing::warn!("cannot write what attempts report: {error}; trying again");
+            desk.in_doubt = true;
+        }
+    }
+}
+
+impl Desk {
+    fn take_in(&mut self, letter: Letter) {
+        match letter {
+            Letter::Reported { id, delivery, seq } => {
+                self.news.entry(id).or_insert_with(|| (delivery, seq, Instant::now()));
+            }
+            Letter::Ended(ended, permit) => {
+                // The ending brings everything that its outbox had.
+                self.news.remove(&ended.id);
+                self.endings.push((ended, permit));
+            }
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), StoreError> {
+        if self.in_doubt {
+            self.settle_doubts().await?;
+            self.in_doubt = false;
+        }
+        self.write_endings().await?;
+        self.confirm_stopped().await?;
+        self.write_reports().await
+    }
+
+    /// Cancelled: says that it has stopped. Stolen: this changes nothing.
+    async fn confirm_stopped(&mut self) -> Result<(), StoreError> {
+        if !self.unconfirmed.is_empty() {
+            self.worker.core.store.confirm_stopped(self.worker.id, &self.unconfirmed).await?;
+            self.unconfirmed.clear();
+        }
+        Ok(())
+    }
+
+    /// Reads the rows whose last write may or may not have happened, and forgets what has arrived.
+    async fn settle_doubts(&mut self) -> Result<(), StoreError> {
+        let deliveries: Vec<(TaskId, i32)> = self.doubtful.iter().map(|d| (d.report.id, d.report.delivery)).collect();
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let standings = self.worker.core.store.standings(&deliveries).await?;
+        for mut doubtful in std::mem::take(&mut self.doubtful) {
+            let (id, delivery) = (doubtful.report.id, doubtful.report.delivery);
+            let standing = standings.iter().find(|standing| standing.id == id).filter(|standing| standing.running);
+            if let Some(standing) = standing
+                && standing.seq >= doubtful.seq.load(Ordering::Relaxed) + doubtful.report.lines.len() as i32
+            {
+                doubtful.seq.store(standing.seq, Ordering::Relaxed);
+                doubtful.report.lines.clear();
+            }
+            match self.endings.iter_mut().find(|(ended, _)| ended.id == id && ended.delivery == delivery) {
+                // It ended meanwhile: its last words include these.
+                Some((ended, _)) => {
+                    if let Some(finish) = &mut ended.finish {
+                        prepend(doubtful.report, &mut finish.report);
+                    }
+                }
+                None if standing.is_none() => self.stop(id, delivery),
+                None => self.doubtful.push(doubtful),
+            }
+        }
+        // What is left has not been written: it goes with the next reports.
+        Ok(())
+    }
+
+    async fn write_endings(&mut self) -> Result<(), StoreError> {
+        let mut most = BATCH;
+        while !self.endings.is_empty() {
+            let mut bytes = 0;
+            let mut tasks = HashSet::new();
+            // A statement tells its rows apart by task: two deliveries of one go one after the other.
+            let fits = self.endings.iter().take(most).take_while(|(ended, _)| {
+                let fits = bytes < BATCH_BYTES && tasks.insert(ended.id);
+                bytes += ended.finish.as_ref().map_or(0, finish_bytes);
+                fits
+            });
+            let some = fits.count();
+            let mut batch: Vec<_> = self.endings.drain(..some).collect();
+            let finishes: Vec<&Finish> = batch.iter().filter_map(|(ended, _)| ended.finish.as_ref()).collect();
+            match self.finish(&finishes).await {
+                Ok(written) => self.settle(batch, &written),
+                Err(StoreError::Refused(why)) => {
+                    // One of them is to blame: from here on each for itself.
+                    if let [(ended, _)] = batch.as_mut_slice() {
+                        make_storable(ended, &why);
+                    }
+                    most = 1;
+                    self.endings.splice(..0, batch);
+                }
+                Err(error) => {
+                    self.endings.splice(..0, batch);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, finishes: &[&Finish]) -> Result<Vec<Written>, StoreError> {
+        if finishes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.worker.core.store.finish(self.worker.id, finishes).await
+    }
+
+    /// These endings are confirmed or fenced off: tell those who wait, and let go.
+    fn settle(&mut self, batch: Vec<(Box<Ended>, OwnedSemaphorePermit)>, written: &[Written]) {
+        let outlet = self.worker.core.queue.outlet();
+        let written: HashMap<TaskId, &Written> = written.iter().map(|written| (written.id, written)).collect();
+        let not_ours: Vec<(TaskId, i32)> = batch
+            .iter()
+            .filter(|(ended, _)| !written.contains_key(&ended.id))
+            .map(|(ended, _)| (ended.id, ended.delivery))
+            .collect();
+        if !not_ours.is_empty() {
+            tracing::info!(tasks = not_ours.len(), "ended deliveries that were no longer this worker's");
+            self.unconfirmed.extend(not_ours);
+        }
+        let handed_back = |ended: &Ended| matches!(&ended.finish, Some(Finish { ending: Ending::HandBack(_), .. }));
+        let bells = batch.iter().filter(|(ended, _)| handed_back(ended)).map(|(ended, _)| Bell {
+            id: ended.id,
+            queue: ended.origin.queue.clone(),
+            priority: ended.origin.priority,
+        });
+        // Rung before it is acknowledged, so that its id is always in some list.
+        outlet.ring(bells.collect(), Side::Front);
+        for (ended, _) in &batch {
+            if let Some(list) = ended.origin.list {
+                outlet.acknowledge(&ended.origin.queue, list, self.worker.id, ended.id);
+            }
+            self.worker.held.release(ended.id, ended.delivery);
+        }
+        outlet.changed(written.values().map(|written| (written.id, written.version)).collect());
+    }
+
+    async fn write_reports(&mut self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let due: Vec<TaskId> =
+            self.news.iter().filter(|(_, (_, _, since))| *since + GATHER <= now).map(|(id, _)| *id).collect();
+        let mut reports = std::mem::take(&mut self.doubtful);
+        for id in due {
+            let Some((delivery, seq, _)) = self.news.remove(&id) else { continue };
+            let Some(held) = self.worker.held.delivery(id).filter(|held| held.number == delivery) else { continue };
+            let pending = held.outbox.take();
+            let report = Report {
+                id,
+                delivery,
+                progress: pending.progress,
+                checkpoint: pending.checkpoint,
+                lines: pending.lines,
+            };
+            match reports.iter_mut().find(|earlier| earlier.report.id == id) {
+                Some(earlier) if earlier.report.delivery == delivery => append(&mut earlier.report, report),
+                // What an earlier delivery of the task had to say is no longer this worker's to write.
+                Some(earlier) => *earlier = Doubtful { report, seq },
+                None => reports.push(Doubtful { report, seq }),
+            }
+        }
+        while !reports.is_empty() {
+            let mut bytes = 0;
+            let fits = reports.iter().take(BATCH).take_while(|doubtful| {
+                let fits = bytes < BATCH_BYTES;
+                bytes += report_bytes(&doubtful.report);
+                fits
+            });
+            let rest = reports.split_off(fits.count());
+            if let Err(error) = self.record(reports).await {
+                self.doubtful.extend(rest);
+                return Err(error);
+            }
+            reports = rest;
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, batch: Vec<Doubtful>) -> Result<(), StoreError> {
+        let reports: Vec<&Report> = batch.iter().map(|doubtful| &doubtful.report).collect();
+        match self.worker.core.store.record(&reports).await {
+            Ok(written) => {
+                let by_id: HashMap<TaskId, &Written> = written.iter().map(|written| (written.id, written)).collect();
+                for doubtful in &batch {
+                    match by_id.get(&doubtful.report.id) {
+                        Some(written) => doubtful.seq.store(written.seq, Ordering::Relaxed),
+                        None => self.stop(doubtful.report.id, doubtful.report.delivery),
+                    }
+                }
+                let changed = written.iter().map(|written| (written.id, written.version)).collect();
+                self.worker.core.queue.outlet().changed(changed);
+                Ok(())
+            }
+            Err(StoreError::Refused(why)) => {
+                // A failing report never fails a task: leave out what PostgreSQL refuses, one by one.
+                for doubtful in batch {
+                    match self.worker.core.store.record(&[&doubtful.report]).await {
+                        Ok(written) => {
+                            written.iter().for_each(|written| doubtful.seq.store(written.seq, Ordering::Relaxed));
+                        }
+                        Err(StoreError::Refused(_)) => {
+                            tracing::error!(task.id = %doubtful.report.id, "a report was refused and is left out: {why}");
+                        }
+                        Err(StoreError::Unavailable(_)) => self.doubtful.push(doubtful),
+                    }
+                }
+                if self.doubtful.is_empty() { Ok(()) } else { Err(StoreError::Unavailable(why)) }
+            }
+            Err(error) => {
+                self.doubtful.extend(batch);
+                Err(error)
+            }
+        }
+    }
+
+    /// A running delivery whose row is no longer its own: it must stop.
+    fn stop(&self, id: TaskId, delivery: i32) {
+        if let Some(held) = self.worker.held.delivery(id).filter(|held| held.number == delivery) {
+            held.stop.ask(StopReason::Lost);
+        }
+    }
+}
+
+/// Joins two reports of one delivery, the second one later.
+fn append(earlier: &mut Report, later: Report) {
+    earlier.progress = later.progress.or(earlier.progress.take());
+    earlier.checkpoint = later.checkpoint.or(earlier.checkpoint.take());
+    earlier.lines.extend(later.lines);
+}
+
+fn prepend(mut earlier: Report, later: &mut Report) {
+    let empty = Report { id: later.id, delivery: later.delivery, progress: None, checkpoint: None, lines: Vec::new() };
+    append(&mut earlier, std::mem::replace(later, empty));
+    *later = earlier;
+}
+
+fn finish_bytes(finish: &Finish) -> usize {
+    let result = match &finish.ending {
+        Ending::Success(result) => result.get().len(),
+        _ => 0,
+    };
+    result + report_bytes(&finish.report)
+}
+
+fn report_bytes(report: &Report) -> usize {
+    let checkpoint = report.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.get().len());
+    checkpoint + report.lines.iter().map(|line| line.message.len()).sum::<usize>()
+}
+
+/// PostgreSQL refused what is in this ending. It is written without its report, as a failure that says so; when even
+/// that is refused it is given up, and the reconciliation with PostgreSQL hands the task back.
+fn make_storable(ended: &mut Ended, why: &str) {
+    const CODE: &str = "not_storable";
+    tracing::error!(task.id = %ended.id, "an ending was refused: {why}");
+    let refused_before = |finish: &Finish| matches!(&finish.ending, Ending::Failed(error) if error.code == CODE);
+    ended.finish = ended.finish.take().filter(|finish| !refused_before(finish)).map(|finish| {
+        let Report { id, delivery, .. } = finish.report;
+        let message = "what the task returned or reported cannot be stored".to_owned();
+        let error = TaskError { code: CODE.to_owned(), message, retryable: false, attempt: ended.attempt };
+        Finish {
+            report: Report { id, delivery, progress: None, checkpoint: None, lines: Vec::new() },
+            ending: Ending::Failed(error),
+        }
+    });
+}
