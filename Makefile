@@ -1,0 +1,59 @@
+# One word per chore. `make test` is exactly what CI runs.
+
+.DEFAULT_GOAL := help
+.PHONY: help deps clients up test lint fmt doc conformance run-e2e soak mutants recovery image
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install PostgreSQL and Redis where they are missing (apt, as root), or say how
+	@./scripts/deps
+
+# What the example clients need, which the tests run, and nginx.
+clients:
+	@./scripts/deps clients
+
+# The dev profile, not the release one: it is ready in a fraction of the time (no link-time optimisation, and the
+# tests use the same build), and a task of a laptop does not feel the difference.
+up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
+	cargo run --locked -- dev
+
+# The end-to-end tests mostly wait, so more of them run at a time than there are cores.
+# The feature faults lets a test make things go wrong inside the program; no image has it. The soak runs alone: a busy
+# machine would be one fault more, and not one of its own.
+test: deps clients lint doc ## Check format, lints and documentation, then run all tests
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --features faults -- --skip soak::soak
+	cargo test --locked --features faults --test e2e -- --exact soak::soak --nocapture
+
+lint: ## Check format and lints
+	@./scripts/deps lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets --features faults -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt
+
+doc: ## Build the documentation of the code: target/doc/longrun/index.html
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+# schemathesis comes from PyPI, into target/.
+conformance: clients ## Try the API against its own OpenAPI document, with a server of its own (three minutes)
+	./scripts/conformance
+
+run-e2e: deps clients ## Run the end-to-end tests alone: real PostgreSQL, Redis and app
+	cargo test --locked --features faults --test e2e
+
+soak: deps ## The long soak: ten thousand tasks among 300 killed workers, under ten minutes; SOAK_SEED=N asks for one again
+	SOAK=long cargo test --locked --features faults --test e2e -- --exact soak::soak --nocapture
+
+mutants: deps ## Build defects into the program, one after the other, and see that each is caught
+	cargo test --locked --features faults --test e2e -- soak::mutants --nocapture
+
+# One test at a time, so that they measure the program and not each other. The release build takes minutes to make.
+recovery: deps ## Measure recovery times and the cost of readiness with default settings, about 20 minutes
+	cargo build --release --locked
+	RECOVERY=1 APP_UNDER_TEST=$$PWD/target/release/app \
+		cargo test --locked --features faults --test e2e recovery:: -- --test-threads=1 --nocapture
+
+image: ## Build the container image longrun (docker or podman)
+	$$(command -v docker || command -v podman) build -t longrun -f Containerfile .
