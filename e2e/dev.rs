@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use nix::{
@@ -12,7 +13,7 @@ use nix::{
 };
 use serde_json::json;
 
-use crate::harness::{App, LONG, new_folder, until};
+use crate::harness::{App, LONG, new_folder, until, watchdog};
 
 /// A first start makes a PostgreSQL cluster.
 const START: std::time::Duration = LONG.saturating_mul(2);
@@ -109,6 +110,43 @@ fn stale_pid_files_of_a_sudden_end_of_everything_do_not_matter() {
     let mut app = start(&folder);
     assert_eq!(app.client().task(&id)["status"], "SUCCESS");
     leave(app, &folder);
+}
+
+#[test]
+fn a_killed_postgresql_whose_processes_are_still_about_is_waited_for() {
+    let folder = new_folder("dev-left-behind");
+    let mut app = start(&folder);
+    let id = run_a_task(&mut app);
+    let killed = servers(&folder);
+    let [postmaster, _] = killed;
+    // One of its processes cannot notice that the others are gone.
+    let lingering = until("PostgreSQL has processes", LONG, || child_of(postmaster));
+    watchdog::watch(lingering.as_raw() as u32, Signal::SIGKILL);
+    kill(lingering, Signal::SIGSTOP).unwrap();
+    for pid in killed {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    app.kill();
+    let mut app = launch(&folder, "127.0.0.1:0");
+    let log = folder.join(".dev/logs/PostgreSQL.log");
+    until("PostgreSQL refuses to start beside it", START, || {
+        fs::read_to_string(&log).ok().filter(|text| text.contains("shared memory"))
+    });
+    kill(lingering, Signal::SIGCONT).unwrap();
+    app.address_within(START);
+    watchdog::forget(lingering.as_raw() as u32);
+    assert_eq!(app.client().task(&id)["status"], "SUCCESS");
+    leave(app, &folder);
+}
+
+/// A process whose parent this is.
+fn child_of(parent: Pid) -> Option<Pid> {
+    let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("ps runs");
+    String::from_utf8_lossy(&listed.stdout).lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|number| Pid::from_raw(number.parse().unwrap()));
+        let (pid, its_parent) = (numbers.next()?, numbers.next()?);
+        (its_parent == parent).then_some(pid)
+    })
 }
 
 #[test]

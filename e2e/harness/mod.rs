@@ -23,7 +23,7 @@ mod raw;
 mod services;
 mod site;
 mod sql;
-mod watchdog;
+pub mod watchdog;
 
 pub use app::{App, Finished};
 pub use client::{Answer, Client};

@@ -14,6 +14,8 @@ use super::{
 const NAME: &str = "PostgreSQL";
 /// The superuser of the private cluster.
 const USER: &str = "longrun";
+/// Processes of a PostgreSQL that was killed still hold its shared memory. They notice that it is gone, and end.
+const LEFT_BEHIND: &str = "pre-existing shared memory block";
 
 /// Starts it, making the cluster first where there is none. Returns the connection URL too.
 pub(super) async fn start(place: &Place) -> anyhow::Result<(Server, String)> {
@@ -38,7 +40,8 @@ pub(super) async fn start(place: &Place) -> anyhow::Result<(Server, String)> {
     ];
     arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
     // SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is written out.
-    let launch = Launch { name: NAME, program: programs.join("postgres"), arguments, signal: Signal::SIGINT };
+    let program = programs.join("postgres");
+    let launch = Launch { name: NAME, program, arguments, signal: Signal::SIGINT, passing: Some(LEFT_BEHIND) };
     let server = Server::start(place, launch, || accepts_connections(&pid_file)).await?;
     Ok((server, format!("postgresql://{USER}:{}@127.0.0.1:{port}/postgres", place.password)))
 }

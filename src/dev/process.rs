@@ -1,7 +1,7 @@
 //! Process: a private server under its keeper, and what an earlier one may have left behind.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::ErrorKind,
     net::{Ipv4Addr, TcpListener},
     os::unix::process::CommandExt as _,
@@ -43,19 +43,23 @@ pub(super) struct Launch {
     pub arguments: Vec<String>,
     /// What asks it to stop.
     pub signal: Signal,
+    /// Words in its log that say why it cannot start at this moment but will soon.
+    pub passing: Option<&'static str>,
 }
 
 impl Server {
     /// Starts the server and waits until `is_ready`. When it does not come up, what it last said is the error.
     pub async fn start(place: &Place, launch: Launch, is_ready: impl Fn() -> bool) -> anyhow::Result<Self> {
-        let (file, log) = place.log(launch.name)?;
-        let mut server = Self::spawn(place, &launch, file, log)?;
         let deadline = Instant::now() + START_TIMEOUT;
+        let mut server = Self::spawn(place, &launch)?;
         while !is_ready() {
+            let is_late = Instant::now() > deadline;
             if server.keeper.try_wait()?.is_some() {
-                bail!("{} did not start: {}", launch.name, server.last_words());
-            }
-            if Instant::now() > deadline {
+                if is_late || !server.log_has(launch.passing) {
+                    bail!("{} did not start: {}", launch.name, server.last_words());
+                }
+                server = Self::spawn(place, &launch)?;
+            } else if is_late {
                 let words = server.last_words();
                 server.stop().await;
                 bail!("{} was not ready within {} s: {words}", launch.name, START_TIMEOUT.as_secs());
@@ -65,7 +69,8 @@ impl Server {
         Ok(server)
     }
 
-    fn spawn(place: &Place, launch: &Launch, file: File, log: PathBuf) -> anyhow::Result<Self> {
+    fn spawn(place: &Place, launch: &Launch) -> anyhow::Result<Self> {
+        let (file, log) = place.log(launch.name)?;
         let mut keeper = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
         keeper.arg("keep").arg(format!("--signal={}", launch.signal)).arg("--folder").arg(place.data(""));
         if let Some((user, group)) = place.user {
@@ -92,11 +97,20 @@ impl Server {
         }
     }
 
+    fn log_has(&self, words: Option<&str>) -> bool {
+        words.is_some_and(|words| self.log_text().contains(words))
+    }
+
+    /// The line that says why, as PostgreSQL marks it, or else the last one.
     fn last_words(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let text = self.log_text();
+        let said = || text.lines().rev().filter(|line| !line.trim().is_empty());
+        let line = said().find(|line| line.contains("FATAL:")).or_else(|| said().next()).unwrap_or("it said nothing");
         format!("{} (see {})", line.trim(), self.log.display())
+    }
+
+    fn log_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) async fn start(place: &Place) -> anyhow::Result<(Server, String)> {
         quoted(&path_text(&pid_file)?),
     );
     place.write_for_servers(&settings, &text)?;
-    let launch = Launch { name: NAME, program, arguments: vec![path_text(&settings)?], signal: Signal::SIGTERM };
+    let arguments = vec![path_text(&settings)?];
+    let launch = Launch { name: NAME, program, arguments, signal: Signal::SIGTERM, passing: None };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let server = Server::start(place, launch, || TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok()).await?;
     Ok((server, format!("redis://default:{password}@127.0.0.1:{port}/0")))
