@@ -15,7 +15,7 @@ use crate::harness::{Deployment, Proxy};
 const CUTS: usize = 3;
 
 /// A Python with what the example needs, made once.
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
     let made = Command::new("scripts/venv").arg(&folder).arg("docs/clients/requirements.txt").status();
     assert!(made.is_ok_and(|status| status.success()), "scripts/venv failed: `make clients` says what is missing");

@@ -19,6 +19,7 @@ mod crash;
 #[cfg(feature = "faults")]
 mod crash_points;
 mod dev;
+mod http_workers;
 #[cfg(feature = "faults")]
 mod ledger;
 mod migrate;

@@ -102,6 +102,12 @@ impl Client {
         self.answered("POST", path, &all, body.into())
     }
 
+    /// PUT of a JSON text.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.answered("PUT", path, &[("content-type", "application/json")], body.into())
+    }
+
     #[track_caller]
     fn answered(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
         let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base));

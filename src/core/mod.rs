@@ -7,6 +7,7 @@
 pub(crate) mod doorbells;
 pub mod events;
 pub(crate) mod faults;
+mod lease;
 pub mod model;
 pub mod queue;
 pub mod store;
@@ -19,6 +20,7 @@ use queue::Side;
 use serde_json::value::RawValue;
 
 pub use events::Events;
+pub use lease::Held;
 pub use queue::Queue;
 pub use store::{EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
 pub use submit::Submitter;

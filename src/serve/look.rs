@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Api, problem::Problem};
+use crate::tasks::registry::ErasedKind;
 
 /// A task type as clients see it.
 #[derive(Serialize, JsonSchema)]
@@ -26,10 +27,27 @@ pub struct TypeView<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "TaskTypeDefaults")]
 struct DefaultsView {
-    queue: &'static str,
+    queue: String,
     max_attempts: i32,
     /// How long one attempt may take, such as `5m`.
     timeout: Option<String>,
+}
+
+impl<'a> TypeView<'a> {
+    /// A type, whoever runs it.
+    pub fn of(kind: &'a dyn ErasedKind) -> Self {
+        let defaults = kind.defaults();
+        TypeView {
+            task_type: kind.name(),
+            description: kind.description(),
+            input_schema: kind.schema(),
+            defaults: DefaultsView {
+                queue: defaults.queue.into_owned(),
+                max_attempts: defaults.retry.max_attempts,
+                timeout: defaults.timeout.map(|time| humantime::format_duration(time).to_string()),
+            },
+        }
+    }
 }
 
 /// `GET /`: where everything is.
@@ -59,22 +77,7 @@ pub async fn index() -> Result<HttpResponse, Problem> {
 
 /// `GET /task-types`: names, what they do, the JSON Schemas of their inputs, and their defaults.
 pub async fn task_types(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let types: Vec<_> = api
-        .registry
-        .iter()
-        .map(|kind| {
-            let defaults = kind.defaults();
-            TypeView {
-                task_type: kind.name(),
-                description: kind.description(),
-                input_schema: kind.schema(),
-                defaults: DefaultsView {
-                    queue: defaults.queue,
-                    max_attempts: defaults.retry.max_attempts,
-                    timeout: defaults.timeout.map(|time| humantime::format_duration(time).to_string()),
-                },
-            }
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(types))
+    let types = api.types.now();
+    let views: Vec<_> = types.registry.iter().map(|kind| TypeView::of(kind.as_ref())).collect();
+    Ok(HttpResponse::Ok().json(views))
 }

@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`routes`] is the whole table; [`frame`] and [`compress`] stand around every request; [`body`],
 //! [`json`], [`admission`] and [`submit`] let a task in; [`read`], [`list`], [`logs`], [`timeline`] and [`task_view`]
-//! show it; [`hub`], [`stream`] and [`wait`] follow it; [`bulk`] acts on many; [`outlook`], [`queues`] and [`workers`]
+//! show it; [`hub`], [`stream`] and [`wait`] follow it; [`types`] and [`declare`] are the kinds of tasks, [`lease`]
+//! gives them to HTTP workers; [`bulk`] acts on many; [`outlook`], [`queues`] and [`workers`]
 //! show the whole; [`problem`] is every error; [`openapi`] describes all of it to programs,
 //! and [`docs`] shows that to people.
 
@@ -13,6 +14,7 @@ pub mod bulk;
 pub mod caller;
 pub mod compress;
 pub mod cursor;
+pub mod declare;
 pub mod docs;
 mod doorbells;
 pub mod frame;
@@ -20,6 +22,7 @@ pub mod health;
 pub mod hub;
 pub mod idempotency;
 pub mod json;
+pub mod lease;
 pub mod list;
 pub mod logs;
 pub mod look;
@@ -36,10 +39,11 @@ pub mod stream;
 pub mod submit;
 pub mod task_view;
 pub mod timeline;
+pub mod types;
 pub mod wait;
 pub mod workers;
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpServer,
@@ -51,9 +55,16 @@ use anyhow::{Context, bail};
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config, core::Core, shutdown::Shutdown, tasks::Registry};
+use crate::{
+    config,
+    core::{Core, model::Task},
+    shutdown::Shutdown,
+    tasks::Registry,
+};
 use hub::Hub;
+use lease::bench::Bench;
 use outlook::Outlook;
+use types::Types;
 
 /// Connections that the kernel keeps for us while we are busy accepting others.
 const BACKLOG: u32 = 4096;
@@ -74,16 +85,16 @@ const STREAMS: usize = 10_000;
 pub struct Api {
     /// Where every verb goes.
     pub core: Core,
-    /// The task types.
-    pub registry: Arc<Registry>,
+    /// The task types, and the description of the API that goes with them.
+    pub types: Arc<Types>,
+    /// Where HTTP workers wait for work.
+    pub bench: Arc<Bench>,
     /// Who waits for what.
     pub hub: Arc<Hub>,
     /// How deep the queues are, and what waiting tasks are told.
     pub outlook: Arc<Outlook>,
     /// One permit per stream.
     pub streams: Arc<Semaphore>,
-    /// The description of the API.
-    pub openapi: openapi::Document,
     /// Largest request body in bytes.
     pub max_body: usize,
     /// Tasks that may wait in one queue.
@@ -92,6 +103,14 @@ pub struct Api {
     pub rate_limit: Option<config::RateLimit>,
     /// Set when the process leaves: streams end, long polls answer.
     pub closing: CancellationToken,
+}
+
+impl Api {
+    /// HTTP workers that wait for tasks like these are looked after at once.
+    fn look_for_workers(&self, tasks: &[Task]) {
+        let queues: BTreeSet<&str> = tasks.iter().map(|task| task.queue.as_str()).collect();
+        queues.into_iter().for_each(|queue| self.bench.rung(queue));
+    }
 }
 
 /// Lets the kernel close the connection when the client takes nothing for [`STALLED`] (`TCP_USER_TIMEOUT`, tcp(7),
@@ -112,6 +131,7 @@ pub struct Application {
     address: SocketAddr,
     core: Core,
     hub: Arc<Hub>,
+    types: Arc<Types>,
     closing: CancellationToken,
 }
 
@@ -127,12 +147,13 @@ impl Application {
         }
         let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
         let hub = Hub::new(core.clone(), runtime.clone());
-        let outlook = Outlook::new(core.clone(), runtime);
+        let outlook = Outlook::new(core.clone(), runtime.clone());
+        let types = Arc::new(Types::new(core.clone(), Registry::clone(&registry)));
         let closing = CancellationToken::new();
         let api = web::Data::new(Api {
             core: core.clone(),
-            openapi: openapi::Document::new(&registry),
-            registry,
+            types: types.clone(),
+            bench: Bench::new(core.clone(), runtime),
             hub: hub.clone(),
             outlook,
             streams: Arc::new(Semaphore::new(STREAMS)),
@@ -161,7 +182,7 @@ impl Application {
             format!("cannot listen on {}: choose another APP_BIND or stop what listens there", http.bind)
         })?;
         let address = *server.addrs().first().context("the server has no address")?;
-        Ok(Self { server: server.run(), address, core, hub, closing })
+        Ok(Self { server: server.run(), address, core, hub, types, closing })
     }
 
     /// Where it listens: the port that the system chose when port 0 was asked for.
@@ -172,9 +193,11 @@ impl Application {
     /// Answers until the first signal; then accepts nothing new, ends streams and long polls at once, and finishes the
     /// requests in flight, for at most 20 s or until the second signal.
     pub async fn run_until_stopped(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        self.types.begin().await;
         let handle = self.server.handle();
         let closing = self.closing.clone();
         let hub = tokio::spawn(self.hub.run(closing.clone()));
+        let types = tokio::spawn(self.types.run(closing.clone()));
         let doorbells = tokio::spawn(doorbells::run(self.core, closing.clone()));
         let stopper = tokio::spawn(async move {
             tokio::select! {
@@ -192,6 +215,7 @@ impl Application {
         self.closing.cancel();
         stopper.abort();
         doorbells.abort();
+        types.abort();
         hub.await.context("the hub panicked")?;
         served.context("the server failed")
     }

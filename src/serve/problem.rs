@@ -74,6 +74,10 @@ problem_table! {
     NotRetryable         409 "not_retryable"          "The task cannot be retried";
     /// The task is cancelled, and its attempt has not stopped yet.
     StillStopping        409 "still_stopping"         "The task is still stopping";
+    /// The token is not that of the running delivery.
+    LeaseLost            409 "lease_lost"             "The lease is not this worker's any more";
+    /// A type of this name is part of the program.
+    BuiltInTaskType      409 "built_in_task_type"     "The task type is part of the program";
     /// Retention deleted the task.
     TaskGone             410 "task_gone"              "The task was deleted by retention";
     /// The body is larger than the limit.

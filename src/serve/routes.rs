@@ -12,7 +12,7 @@ use actix_web::{
 };
 
 use super::{
-    bulk, docs, health, list, logs, look, openapi,
+    bulk, declare, docs, health, lease, list, logs, look, openapi,
     problem::{Code, Problem},
     queues, read, stream, submit, timeline, workers,
 };
@@ -33,12 +33,20 @@ pub fn table() -> Vec<At> {
         at("/tasks/{id}/stream").get(stream::stream),
         at("/tasks/{id}/timeline").get(timeline::timeline),
         at("/tasks/{id}/retry").post(read::retry),
+        at("/tasks/{id}/lease/heartbeat").post(lease::heartbeat),
+        at("/tasks/{id}/lease/progress").post(lease::progress),
+        at("/tasks/{id}/lease/log").post(lease::log),
+        at("/tasks/{id}/lease/checkpoint").post(lease::checkpoint),
+        at("/tasks/{id}/lease/complete").post(lease::complete),
+        at("/tasks/{id}/lease/fail").post(lease::fail),
         at("/queues").get(queues::queues),
         at("/queues/{name}/pause").post(queues::pause),
         at("/queues/{name}/resume").post(queues::resume),
+        at("/queues/{queue}/lease").post(lease::lease),
         at("/autoscale/{queue}").get(queues::autoscale),
         at("/workers").get(workers::workers),
         at("/task-types").get(look::task_types),
+        at("/task-types/{name}").put(declare::declare),
         at("/openapi.json").get(openapi::document),
         at("/docs").get(docs::page),
         at("/docs/{file}").get(docs::file),
@@ -91,6 +99,15 @@ impl At {
         F::Output: Responder + 'static,
     {
         self.with(&["POST"], web::post().to(handler))
+    }
+
+    fn put<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.with(&["PUT"], web::put().to(handler))
     }
 
     fn delete<F, Args>(self, handler: F) -> Self

@@ -49,11 +49,12 @@ pub async fn submit(
     let body = body::read_json(&request, &mut payload, api.max_body).await?;
     let wait = Wait::of(&request, &Query::of(&request, &[], None)?)?;
     let body = json::check(&body)?;
-    let new = new_task(&api.registry, &caller, body)?;
+    let new = new_task(&api.types.now().registry, &caller, body)?;
     let key = key_of(&request, &caller, body)?;
     let admitted = admission::admit(&api, &caller, &request, std::slice::from_ref(&new)).await?;
     let submitted = api.core.submit(Submission { tasks: vec![new], key }).await?;
     let replayed = submitted.replayed;
+    api.look_for_workers(&submitted.tasks);
     let Some(task) = submitted.tasks.into_iter().next() else {
         return Err(Problem::task_gone());
     };
@@ -85,10 +86,11 @@ pub async fn submit_batch(
     let body = body::read_json(&request, &mut payload, BATCH_BYTES.max(api.max_body)).await?;
     Query::of(&request, &[], None)?;
     let body = json::check(&body)?;
-    let tasks = new_tasks(&api.registry, &caller, body)?;
+    let tasks = new_tasks(&api.types.now().registry, &caller, body)?;
     let key = key_of(&request, &caller, body)?;
     let admitted = admission::admit(&api, &caller, &request, &tasks).await?;
     let submitted = api.core.submit(Submission { tasks, key }).await?;
+    api.look_for_workers(&submitted.tasks);
     let Some(first) = submitted.tasks.first() else {
         return Err(Problem::task_gone());
     };
@@ -202,7 +204,7 @@ pub fn new_task(registry: &Registry, caller: &Caller, body: &str) -> Result<NewT
     Ok(NewTask {
         id: TaskId::new(),
         task_type: parts.task_type,
-        queue: options.queue.unwrap_or_else(|| defaults.queue.to_owned()),
+        queue: options.queue.unwrap_or_else(|| defaults.queue.into_owned()),
         priority: options.priority.unwrap_or_default(),
         owner: caller.owner.clone(),
         input: parts.input,

@@ -19,7 +19,7 @@ use super::{Failure, outbound::Outbound};
 use crate::core::model::{Claimed, Level, LogLine, Progress, TaskId, storable};
 
 /// Lines of one delivery beyond this many are dropped, with one line that says so.
-const MAX_LOG_LINES: usize = 10_000;
+pub(crate) const MAX_LOG_LINES: usize = 10_000;
 /// Longer lines are cut, with an ellipsis.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
@@ -258,7 +258,8 @@ impl Context {
     }
 }
 
-fn cut(mut text: String) -> String {
+/// A line of bounded length.
+pub(crate) fn cut(mut text: String) -> String {
     if text.len() > MAX_LINE_BYTES {
         text.truncate(text.floor_char_boundary(MAX_LINE_BYTES - '…'.len_utf8()));
         text.push('…');

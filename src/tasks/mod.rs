@@ -4,7 +4,7 @@
 //! This room imports `core::model` and nothing else of the crate, so a type can be written, and tested with
 //! [`testing`], without a server.
 
-use std::{future::Future, time::Duration};
+use std::{borrow::Cow, future::Future, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::core::model::RetryPolicy;
 
 pub mod context;
+pub mod declared;
 pub mod outbound;
 pub mod registry;
 pub mod scrape;
@@ -65,7 +66,7 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Defaults {
     /// The queue.
-    pub queue: &'static str,
+    pub queue: Cow<'static, str>,
     /// How often and how soon it is tried again.
     pub retry: RetryPolicy,
     /// How long one attempt may take; `None`: as long as it likes.
@@ -74,7 +75,7 @@ pub struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { queue: "default", retry: RetryPolicy::default(), timeout: None }
+        Self { queue: "default".into(), retry: RetryPolicy::default(), timeout: None }
     }
 }
 

@@ -177,13 +177,9 @@ fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome:
     };
     let Failure::Retry { code, message, after } = failure else { return None };
     let error = error(task, code, &message, true);
-    let failures = task.failures + 1;
-    if failures >= task.max_attempts {
-        return Some(Ending::Failed(error));
-    }
     let policy = worker.registry.get(&task.task_type).map_or_else(RetryPolicy::default, |kind| kind.defaults().retry);
-    let wait = after.unwrap_or_else(|| policy.backoff(failures, rand::random()));
-    Some(Ending::RetryAfter(error, i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    let wait = after.unwrap_or_else(|| policy.backoff(task.failures + 1, rand::random()));
+    Some(Ending::after_failure(error, task.failures, task.max_attempts, wait))
 }
 
 fn error(task: &Claimed, code: String, message: &str, retryable: bool) -> TaskError {

@@ -3,16 +3,20 @@
 //! Pure by rule: no IO, no async, no diesel, no actix. Everything else in the crate may import it; it imports
 //! nothing of the crate. Row types (`core::store`) and wire types (`serve`) are other structs, converted at the edge.
 
+mod declaration;
 mod event;
 mod id;
+mod lease_token;
 pub mod lifecycle;
 mod retry;
 mod status;
 mod submission;
 mod task;
 
+pub use declaration::{Declaration, TYPE_NAME_PATTERN, is_type_name};
 pub use event::{Level, LogLine, TaskEvent, What};
 pub use id::{InvalidId, TaskId, WorkerId};
+pub use lease_token::{InvalidToken, LeaseToken};
 pub use retry::RetryPolicy;
 pub use status::{Change, Status};
 pub use submission::{IdempotencyKey, Submission, Submitted};

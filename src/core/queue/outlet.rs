@@ -48,6 +48,7 @@ pub enum Side {
 enum Order {
     Ring(Vec<Bell>, Side),
     Remove { queue: String, list: Priority, worker: WorkerId, id: TaskId, copies: Copies },
+    Unring(Vec<Bell>),
     Changed(Vec<(TaskId, i32)>),
     Cancelled(Vec<TaskId>),
     Flush(oneshot::Sender<bool>),
@@ -70,6 +71,14 @@ impl Outlet {
     pub fn ring(&self, bells: Vec<Bell>, side: Side) {
         if !bells.is_empty() {
             self.send(Order::Ring(bells, side));
+        }
+    }
+
+    /// Takes doorbells away: their tasks were claimed without them. What lies at the end that is popped next is found
+    /// at once; a copy elsewhere is harmless.
+    pub fn unring(&self, bells: Vec<Bell>) {
+        if !bells.is_empty() {
+            self.send(Order::Unring(bells));
         }
     }
 
@@ -158,6 +167,10 @@ impl Writer {
                     // LREM takes zero for all.
                     let count = if copies == Copies::One { 1 } else { 0 };
                     removed.push((keys::inflight(&queue, list, worker), count, id));
+                }
+                // LREM counts from the end that is popped when it is given a negative number.
+                Order::Unring(bells) => {
+                    removed.extend(bells.iter().map(|bell| (keys::ready(&bell.queue, bell.priority), -1, bell.id)))
                 }
                 Order::Changed(tasks) => {
                     tasks.iter().for_each(|(id, version)| changed.push_str(&format!("{id} {version}\n")));

@@ -4,6 +4,8 @@
 //! delivery's: cancelled, stolen, or finished by an earlier try of the same write. The sequence numbers of events come
 //! from the task's row in the same statement, so the order of commits is the order of numbers.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
@@ -101,6 +103,15 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Of an attempt that failed and may be worth another one: again after `wait`, or for good when it was the last that
+    /// the budget has. `failures` are those before it.
+    pub fn after_failure(error: TaskError, failures: i32, max_attempts: i32, wait: Duration) -> Self {
+        match failures + 1 < max_attempts {
+            true => Ending::RetryAfter(error, i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+            false => Ending::Failed(error),
+        }
+    }
+
     fn status(&self) -> &'static str {
         match self {
             Ending::Success(_) => "SUCCESS",

@@ -16,7 +16,8 @@ use crate::core::model::{Claimed, TaskId, WorkerId};
 /// Why an id could not be claimed, and so what its doorbell is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotClaimed {
-    /// Not PENDING, not due, expired or not there at all: forget the doorbell. The due loop rings when it is time.
+    /// Not PENDING, not due, expired or not there at all: forget the doorbell. The due loop rings when it is time. Or of
+    /// a type that is declared for HTTP workers, who ask PostgreSQL and need no doorbell.
     Settled,
     /// This worker does not know the type, as of this delivery.
     UnknownType {
@@ -29,50 +30,76 @@ pub enum NotClaimed {
     Contended,
 }
 
-/// The one predicate of every claim, by list and straight from the table. `$2`: the worker. `$3`: the types it knows.
-macro_rules! claimable {
+/// What every claim asks of a row, whoever claims. `$3`: the types that the worker knows.
+macro_rules! waiting {
     () => {
         "t.status = 'PENDING' AND t.ready_at <= (SELECT clock_timestamp()) AND t.task_type = ANY($3) \
          AND (t.expires_at IS NULL OR t.delivery > 0 OR t.expires_at > (SELECT clock_timestamp())) \
-         AND NOT EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused) \
-         AND EXISTS (SELECT FROM workers w WHERE w.id = $2 AND w.state <> 'dead' AND w.lease_until > clock_timestamp())"
+         AND NOT EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused)"
+    };
+}
+pub(super) use waiting;
+
+/// The predicate of every claim by a worker, by list and straight from the table. `$2`: the worker.
+macro_rules! claimable {
+    () => {
+        concat!(
+            waiting!(),
+            " AND EXISTS (SELECT FROM workers w WHERE w.id = $2 AND w.state <> 'dead' \
+              AND w.lease_until > clock_timestamp())"
+        )
     };
 }
 
-/// What becomes of the rows that `locked` names.
-macro_rules! claim_locked {
+/// A task once taken goes before those that never started, as it does in the lists.
+macro_rules! in_order {
     () => {
-        ", claimed AS (
+        " ORDER BY t.priority, (t.delivery = 0), t.id LIMIT $4 FOR UPDATE OF t SKIP LOCKED)"
+    };
+}
+pub(super) use in_order;
+
+/// What becomes of the rows that `locked` names. `$2`: the worker. `$lease`: whose lease holds the row, the worker's own
+/// or, for an HTTP worker, the row's. `$told`: what the history says.
+macro_rules! claim_locked {
+    ($lease:literal, $told:literal, $more:literal) => {
+        concat!(
+            ", claimed AS (
             UPDATE tasks t SET status = 'RUNNING', delivery = t.delivery + 1, attempt = t.failures + 1,
-                   worker_id = $2, lease_until = NULL, started_at = clock_timestamp(), due_at = NULL,
-                   seq = t.seq + 1, version = t.version + 1
+                   worker_id = $2, started_at = clock_timestamp(), due_at = NULL, ",
+            $lease,
+            ", seq = t.seq + 1, version = t.version + 1
             FROM locked WHERE t.id = locked.id RETURNING t.*
         ), history AS (
-            INSERT INTO task_events (task_id, seq, delivery, attempt, status, worker_id)
-            SELECT id, seq, delivery, attempt, 'RUNNING', $2 FROM claimed
+            INSERT INTO task_events (task_id, seq, delivery, attempt, status, worker_id, message)
+            SELECT id, seq, delivery, attempt, 'RUNNING', $2, ",
+            $told,
+            " FROM claimed
         )
         SELECT id, delivery, attempt, max_attempts, failures, task_type, queue, priority, input::text AS input,
                metadata::text AS metadata, checkpoint::text AS checkpoint, timeout_ms, trace_context, seq, version,
                coalesce(undecodable_since < clock_timestamp() - interval '10 minutes', false)
-                   AS undecodable_for_too_long
-        FROM claimed"
+                   AS undecodable_for_too_long",
+            $more,
+            " FROM claimed"
+        )
     };
 }
+pub(super) use claim_locked;
 
 const CLAIM: &str = concat!(
     "WITH locked AS MATERIALIZED (SELECT t.id FROM tasks t WHERE t.id = ANY($1) AND ",
     claimable!(),
     // Sorted, so that two batches cannot lock each other out; SKIP LOCKED, since a doorbell that goes back rings again.
     " ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)",
-    claim_locked!()
+    claim_locked!("lease_until = NULL, lease_token = NULL", "NULL", "")
 );
 
 const CLAIM_FROM_TABLE: &str = concat!(
     "WITH locked AS MATERIALIZED (SELECT t.id FROM tasks t WHERE t.queue = $1 AND t.due_at IS NULL AND ",
     claimable!(),
-    // A task once taken goes before those that never started, as it does in the lists.
-    " ORDER BY t.priority, (t.delivery = 0), t.id LIMIT $4 FOR UPDATE OF t SKIP LOCKED)",
-    claim_locked!()
+    in_order!(),
+    claim_locked!("lease_until = NULL, lease_token = NULL", "NULL", "")
 );
 
 #[derive(QueryableByName)]
@@ -87,6 +114,8 @@ struct WhyRow {
     known: bool,
     #[diesel(sql_type = Bool)]
     paused: bool,
+    #[diesel(sql_type = Bool)]
+    declared: bool,
 }
 
 impl Store {
@@ -132,7 +161,8 @@ impl Store {
             SELECT t.id, t.delivery, t.task_type = ANY($2) AS known,
                    t.status = 'PENDING' AND t.ready_at <= clock_timestamp()
                        AND (t.expires_at IS NULL OR t.delivery > 0 OR t.expires_at > clock_timestamp()) AS waiting,
-                   EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused) AS paused
+                   EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused) AS paused,
+                   EXISTS (SELECT FROM task_types d WHERE d.name = t.task_type) AS declared
             FROM tasks t WHERE t.id = ANY($1)";
         let statement =
             sql("why_not_claimed", WHY).bind::<Array<SqlUuid>, _>(uuids(ids)).bind::<Array<Text>, _>(types.to_vec());
@@ -140,6 +170,7 @@ impl Store {
         let reason = |id: TaskId| match rows.iter().find(|row| TaskId::from(row.id) == id) {
             None => NotClaimed::Settled,
             Some(row) if !row.waiting => NotClaimed::Settled,
+            Some(row) if row.declared && !row.known => NotClaimed::Settled,
             Some(row) if row.paused => NotClaimed::Paused,
             Some(row) if !row.known => NotClaimed::UnknownType { delivery: row.delivery },
             Some(_) => NotClaimed::Contended,

@@ -162,11 +162,13 @@ impl Store {
         Ok(rows.into_iter().map(Waiting::from).collect())
     }
 
-    /// Of these tasks, those that still wait for a slot, each with the end of the list where it belongs.
+    /// Of these tasks, those that still wait for a slot, each with the end of the list where it belongs. Those of types
+    /// that HTTP workers run need no doorbell.
     pub async fn still_ready(&self, ids: &[TaskId]) -> Result<Vec<(Bell, Side)>, StoreError> {
         const STILL: &str = "
             SELECT id, queue, priority, delivery > 0 AS once_taken FROM tasks
-            WHERE id = ANY($1) AND status = 'PENDING' AND due_at IS NULL ORDER BY id";
+            WHERE id = ANY($1) AND status = 'PENDING' AND due_at IS NULL
+              AND NOT EXISTS (SELECT FROM task_types d WHERE d.name = task_type) ORDER BY id";
         let rows: Vec<LostRow> = self.rows(sql("still_ready", STILL).bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
         let bell = |row: LostRow| {
             let side = if row.once_taken { Side::Front } else { Side::Back };

@@ -136,7 +136,7 @@ pub struct StatusChange {
 pub struct Present {
     /// Who has it.
     pub worker: Option<WorkerId>,
-    /// When that worker renewed its lease last.
+    /// When that worker renewed its lease last; an HTTP worker, that of this task.
     pub lease_renewed_at: Option<DateTime<Utc>>,
     /// When a checkpoint was saved last.
     pub checkpoint_at: Option<DateTime<Utc>>,
@@ -227,7 +227,8 @@ impl Store {
         scope: &Scope,
     ) -> Result<Lookup<(Vec<StatusChange>, Present)>, StoreError> {
         const PRESENT: &str = "
-            SELECT t.worker_id, w.renewed_at, t.checkpoint_at, t.progress_current, t.progress_total, t.progress_at
+            SELECT t.worker_id,
+                   coalesce(w.renewed_at, t.lease_until - t.lease_ms * interval '1 ms') AS renewed_at, t.checkpoint_at, t.progress_current, t.progress_total, t.progress_at
             FROM tasks t LEFT JOIN workers w ON w.id = t.worker_id
             WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)";
         const CHANGES: &str = "

@@ -8,6 +8,7 @@ mod claim;
 mod connect;
 mod doorbells;
 mod due;
+mod http_lease;
 mod lease;
 mod list;
 mod look;
@@ -20,6 +21,7 @@ mod retention;
 mod rows;
 mod statement;
 mod submit;
+mod task_types;
 
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use statement::{Statement, sql};
 pub use attempt::{Ending, Finish, Report, Standing, Written};
 pub use claim::NotClaimed;
 pub use doorbells::{DoorbellState, Waiting};
+pub use http_lease::{Ask, LeaseStanding, Leased};
 pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};
 pub use list::Listed;
 pub use look::{Present, StatusChange, WorkerState};
@@ -43,6 +46,7 @@ pub use operate::{COUNT_LIMIT, Changed};
 pub use queues::{Place, QueueSample, QueueState};
 pub use recover::{Stolen, ToRecover};
 pub use submit::{Accepted, Settled};
+pub use task_types::DeclarationsStamp;
 
 /// A statement that takes longer is given up, and its connection with it. Around single statements only.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);

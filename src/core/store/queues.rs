@@ -47,7 +47,7 @@ pub struct QueueState {
     /// Live workers that serve it.
     #[diesel(sql_type = BigInt)]
     pub workers: i64,
-    /// The types that they know.
+    /// The types that they know, and those that HTTP workers have asked for lately.
     #[diesel(sql_type = Array<Text>)]
     pub task_types: Vec<String>,
     /// Deliveries begun per minute, over the last five minutes or as long as there are samples.
@@ -168,9 +168,11 @@ impl Store {
                                     AND t.status = 'PENDING' AND t.due_at IS NULL ORDER BY t.id LIMIT 1) AS head
                    ) AS oldest_age_seconds,
                    coalesce(served.slots, 0) AS slots, coalesce(served.workers, 0) AS workers,
-                   ARRAY(SELECT DISTINCT unnest(w.task_types) FROM workers w
+                   ARRAY(SELECT unnest(w.task_types) FROM workers w
                          WHERE w.state = 'alive' AND w.lease_until > clock_timestamp()
-                           AND jsonb_exists(w.queues, n.name)) AS task_types,
+                           AND jsonb_exists(w.queues, n.name)
+                         UNION SELECT h.task_type FROM http_workers h
+                         WHERE h.queue = n.name AND h.asked_at > clock_timestamp() - interval '90 s') AS task_types,
                    coalesce(recent.started / recent.minutes, 0) AS started_per_minute,
                    coalesce(recent.ended / recent.minutes, 0) AS ended_per_minute
             FROM names n

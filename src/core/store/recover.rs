@@ -83,15 +83,18 @@ macro_rules! orphaned {
         "t.status = 'RUNNING' AND CASE WHEN t.lease_until IS NULL \
              THEN NOT EXISTS (SELECT FROM workers w WHERE w.id = t.worker_id AND w.state <> 'dead') \
              ELSE t.lease_until < clock_timestamp() \
-                  AND pg_postmaster_start_time() < clock_timestamp() - interval '30 s' END"
+                  AND pg_postmaster_start_time() \
+                      < clock_timestamp() - coalesce(t.lease_ms, 30000) * interval '1 ms' END"
     };
 }
 
-/// A cancelled row whose worker has gone without a word.
+/// A cancelled row whose worker has gone without a word. An HTTP worker hears of a cancel by its heartbeat, which renews
+/// nothing then.
 macro_rules! unconfirmed {
     () => {
-        "t.status = 'CANCELLED' AND t.worker_id IS NOT NULL \
-         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = t.worker_id AND w.state <> 'dead')"
+        "t.status = 'CANCELLED' AND t.worker_id IS NOT NULL AND CASE WHEN t.lease_until IS NULL \
+             THEN NOT EXISTS (SELECT FROM workers w WHERE w.id = t.worker_id AND w.state <> 'dead') \
+             ELSE t.lease_until < clock_timestamp() END"
     };
 }
 
@@ -150,8 +153,8 @@ impl Store {
                         'retryable', true, 'attempt', t.attempt) END,
                     last_error = CASE WHEN t.lost < t.max_lost THEN t.last_error END,
                     completed_at = CASE WHEN t.lost >= t.max_lost THEN clock_timestamp() END,
-                    worker_id = NULL, lease_until = NULL, ready_at = clock_timestamp(), due_at = NULL,
-                    seq = t.seq + 1, version = t.version + 1
+                    worker_id = NULL, lease_until = NULL, lease_token = NULL, ready_at = clock_timestamp(),
+                    due_at = NULL, seq = t.seq + 1, version = t.version + 1
                 FROM orphans o WHERE t.id = o.id
                 RETURNING t.id, t.queue, t.priority, t.version, t.seq, t.delivery, t.attempt, t.status, t.error
             ), history AS (

@@ -50,6 +50,7 @@ impl Store {
         const WORKERS: &str = "
             DELETE FROM workers w WHERE w.state = 'dead' AND w.ended_at < clock_timestamp() - interval '1 day'
             AND NOT EXISTS (SELECT FROM tasks t WHERE t.worker_id = w.id AND t.status = 'RUNNING')";
+        const ASKED: &str = "DELETE FROM http_workers WHERE asked_at < clock_timestamp() - interval '1 day'";
         let stones = self
             .run(
                 sql("purge_tombstones", TOMBSTONES)
@@ -60,6 +61,7 @@ impl Store {
         let keys = self
             .run(sql("purge_keys", KEYS).bind::<BigInt, _>(BATCH).bind::<BigInt, _>(retention.as_millis() as i64))
             .await?;
-        Ok(stones + keys + self.run(sql("purge_workers", WORKERS)).await?)
+        let asked = self.run(sql("purge_http_workers", ASKED)).await?;
+        Ok(stones + keys + asked + self.run(sql("purge_workers", WORKERS)).await?)
     }
 }

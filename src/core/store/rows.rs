@@ -101,7 +101,9 @@ macro_rules! task_columns {
              t.created_at, t.started_at, t.completed_at, t.trace_context, t.seq, t.version, \
              t.status = 'PENDING' AND EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused) AS paused, \
              t.status = 'PENDING' AND NOT EXISTS (SELECT FROM workers w WHERE w.state = 'alive' \
-                 AND w.lease_until > (SELECT clock_timestamp()) AND jsonb_exists(w.queues, t.queue) AND t.task_type = ANY(w.task_types)) AS no_worker, ",
+                 AND w.lease_until > (SELECT clock_timestamp()) AND jsonb_exists(w.queues, t.queue) AND t.task_type = ANY(w.task_types)) \
+             AND NOT EXISTS (SELECT FROM http_workers h WHERE h.queue = t.queue AND h.task_type = t.task_type \
+                 AND h.asked_at > (SELECT clock_timestamp()) - interval '90 s') AS no_worker, ",
             $result
         )
     };

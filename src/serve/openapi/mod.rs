@@ -32,7 +32,7 @@ ended, and finds a `result` or an `error` in it.
 - Clients should ignore members of an answer that they do not know: new ones may come.
 ";
 
-/// The document of this program: made once, since nothing in it changes while the program runs.
+/// The document of this program with the task types of one moment.
 pub struct Document {
     text: Bytes,
     etag: String,
@@ -68,7 +68,7 @@ impl Document {
 
 /// `GET /openapi.json`.
 pub async fn document(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Ok(api.openapi.answer(&request))
+    Ok(api.types.now().openapi.answer(&request))
 }
 
 fn describe(registry: &Registry) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::{list, logs};
-use crate::core::model::{Level, Priority, QUEUE_NAME_PATTERN, Status};
+use crate::core::model::{Level, Priority, QUEUE_NAME_PATTERN, Status, TYPE_NAME_PATTERN};
 
 /// Printable ASCII, bare, or in quotes as a structured-field string (RFC 9651, 3.3.3).
 const IDEMPOTENCY_KEY_PATTERN: &str = r#"^([!#-~]([ !#-~]*[!#-~])?|"([ !#-\[\]-~]|\\["\\])+")$"#;
@@ -45,6 +45,10 @@ pub fn parameters() -> Map<String, Value> {
         (
             "queue-in-path",
             parameter("path", "queue", "The queue's name.", json!({"type": "string", "pattern": QUEUE_NAME_PATTERN})),
+        ),
+        (
+            "type-in-path",
+            parameter("path", "name", "The type's name.", json!({"type": "string", "pattern": TYPE_NAME_PATTERN})),
         ),
         ("file", parameter("path", "file", "The file's name.", json!({"enum": ["docs.js", "docs.css"]}))),
         (

@@ -8,6 +8,11 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         bulk::{BulkBody, BulkView},
+        declare::DeclarationBody,
+        lease::{
+            EndedView, LeasedView, RenewedView,
+            body::{CheckpointBody, CompleteBody, FailBody, HeartbeatBody, LeaseBody, LogBody, ProgressBody},
+        },
         list::CountsView,
         look::TypeView,
         options,
@@ -36,6 +41,14 @@ pub fn all(registry: &Registry) -> Map<String, Value> {
     // What clients send, and what they get: only of the latter every member is always there.
     let mut received = settings.clone().for_deserialize().into_generator();
     wanted::<BulkBody>(&mut received);
+    wanted::<DeclarationBody>(&mut received);
+    wanted::<LeaseBody>(&mut received);
+    wanted::<HeartbeatBody>(&mut received);
+    wanted::<ProgressBody>(&mut received);
+    wanted::<LogBody>(&mut received);
+    wanted::<CheckpointBody>(&mut received);
+    wanted::<CompleteBody>(&mut received);
+    wanted::<FailBody>(&mut received);
     let mut generator = settings.for_serialize().into_generator();
     wanted::<TaskView<'_>>(&mut generator);
     wanted::<LogView<'_>>(&mut generator);
@@ -48,6 +61,9 @@ pub fn all(registry: &Registry) -> Map<String, Value> {
     wanted::<AutoscaleView>(&mut generator);
     wanted::<WorkerView<'_>>(&mut generator);
     wanted::<TimelineView<'_>>(&mut generator);
+    wanted::<LeasedView>(&mut generator);
+    wanted::<RenewedView>(&mut generator);
+    wanted::<EndedView>(&mut generator);
     let mut schemas = received.take_definitions(true);
     schemas.extend(generator.take_definitions(true));
     schemas.insert("Options".to_owned(), options::schema());

@@ -18,15 +18,15 @@ use serde_json::{
 };
 
 use super::{Context, Defaults, Failure, Finding, TaskKind};
-use crate::core::model::storable;
+use crate::core::model::{is_type_name, storable};
 
 /// Keys of a submit that never reach a task type's input.
-const RESERVED_KEYS: [&str; 3] = ["task_type", "metadata", "options"];
+pub(super) const RESERVED_KEYS: [&str; 3] = ["task_type", "metadata", "options"];
 
 /// The task types of a program. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Registry {
-    kinds: Arc<BTreeMap<&'static str, Arc<dyn ErasedKind>>>,
+    kinds: Arc<BTreeMap<String, Arc<dyn ErasedKind>>>,
 }
 
 impl Registry {
@@ -42,10 +42,18 @@ impl Registry {
     /// has a member called `task_type`, `metadata` or `options`: those are the server's and would never arrive.
     #[must_use]
     pub fn with<K: TaskKind>(mut self, kind: K) -> Self {
-        let kinds = Arc::make_mut(&mut self.kinds);
-        let taken = kinds.insert(K::NAME, Arc::new(Erased::new(kind)));
-        assert!(taken.is_none(), "the task type {:?} is registered twice: give one of the two another NAME", K::NAME);
+        let added = self.add(Arc::new(Erased::new(kind)));
+        assert!(added.is_ok(), "the task type {:?} is registered twice: give one of the two another NAME", K::NAME);
         self
+    }
+
+    /// Adds a type that was declared while the program runs, or in a file of its own.
+    pub fn add(&mut self, kind: Arc<dyn ErasedKind>) -> Result<(), NameTaken> {
+        if self.kinds.contains_key(kind.name()) {
+            return Err(NameTaken(kind.name().to_owned()));
+        }
+        Arc::make_mut(&mut self.kinds).insert(kind.name().to_owned(), kind);
+        Ok(())
     }
 
     /// The type of this name.
@@ -59,10 +67,15 @@ impl Registry {
     }
 
     /// All names, in order.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &'static str> {
-        self.kinds.keys().copied()
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.kinds.keys().map(String::as_str)
     }
 }
+
+/// There is a type of this name already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is a task type {0:?} already")]
+pub struct NameTaken(String);
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,10 +86,10 @@ impl std::fmt::Debug for Registry {
 /// A task type as serve and work see it: JSON in, JSON out. [`Registry::with`] makes one of every [`TaskKind`].
 pub trait ErasedKind: Send + Sync {
     /// The name in `task_type`.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// One line for people who choose from a list.
-    fn description(&self) -> &'static str;
+    fn description(&self) -> &str;
 
     /// The JSON Schema (draft 2020-12) of the input.
     fn schema(&self) -> &Value;
@@ -112,11 +125,7 @@ struct Erased<K> {
 impl<K: TaskKind> Erased<K> {
     fn new(kind: K) -> Self {
         let name = K::NAME;
-        let snake_case = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
-        assert!(
-            (1..=64).contains(&name.len()) && name.bytes().all(snake_case),
-            "the task type {name:?} needs another NAME: 1 to 64 of a-z, 0-9 and _"
-        );
+        assert!(is_type_name(name), "the task type {name:?} needs another NAME: 1 to 64 of a-z, 0-9 and _");
         let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<K::Input>().to_value();
         for key in RESERVED_KEYS {
             assert!(
@@ -131,11 +140,11 @@ impl<K: TaskKind> Erased<K> {
 }
 
 impl<K: TaskKind> ErasedKind for Erased<K> {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         K::NAME
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         K::DESCRIPTION
     }
 
@@ -148,13 +157,7 @@ impl<K: TaskKind> ErasedKind for Erased<K> {
     }
 
     fn check(&self, input: &RawValue) -> Result<(), Vec<Finding>> {
-        let at_the_root =
-            |error: serde_json::Error| vec![Finding { pointer: String::new(), detail: error.to_string() }];
-        let value: Value = serde_json::from_str(input.get()).map_err(at_the_root)?;
-        // Nearly every input is right: the errors are collected only when there are any.
-        if !self.validator.is_valid(&value) {
-            return Err(findings::explain(self.validator.iter_errors(&value), &self.schema));
-        }
+        fits(&self.validator, &self.schema, input)?;
         let decoded: K::Input = serde_json::from_str(input.get()).map_err(at_the_root)?;
         let findings = self.kind.check(&decoded);
         if findings.is_empty() { Ok(()) } else { Err(findings) }
@@ -171,8 +174,22 @@ impl<K: TaskKind> ErasedKind for Erased<K> {
     }
 }
 
+/// Checks an input against its schema alone.
+pub(super) fn fits(validator: &Validator, schema: &Value, input: &RawValue) -> Result<(), Vec<Finding>> {
+    let value: Value = serde_json::from_str(input.get()).map_err(at_the_root)?;
+    // Nearly every input is right: the errors are collected only when there are any.
+    match validator.is_valid(&value) {
+        true => Ok(()),
+        false => Err(findings::explain(validator.iter_errors(&value), schema)),
+    }
+}
+
+fn at_the_root(error: serde_json::Error) -> Vec<Finding> {
+    vec![Finding { pointer: String::new(), detail: error.to_string() }]
+}
+
 /// A result as it is stored: JSON that PostgreSQL can also look into, and never `null`.
-fn encode<T: serde::Serialize>(output: &T) -> Result<Box<RawValue>, Failure> {
+pub(crate) fn encode<T: serde::Serialize>(output: &T) -> Result<Box<RawValue>, Failure> {
     let encoded = to_raw_value(output)
         .and_then(|text| if text.get().contains("\\u0000") { to_raw_value(&without_nul(&text)?) } else { Ok(text) })
         .map_err(|error| Failure::fatal("encode_result", format!("the result is not JSON: {error}")))?;

@@ -1,11 +1,12 @@
 //! The operations: for each route what it takes and answers. Schemas and examples come from the code; the sentences
 //! are here: [`tasks`] is one task, [`many`] is many at once, [`look`] is the server itself.
 
+mod lease;
 mod look;
 mod many;
 mod tasks;
 
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::{super::problem::Code, operation::Operation, schemas::example_input};
 use crate::tasks::{Registry, registry::ErasedKind};
@@ -35,6 +36,7 @@ pub fn tags() -> Value {
         {"name": "tasks", "description": "Submit, follow, cancel."},
         {"name": "many tasks", "description": "Submit, cancel, retry and count many at once."},
         {"name": "queues", "description": "What waits, who works, and pausing."},
+        {"name": "HTTP workers", "description": "Run tasks in any language, over HTTP."},
         {"name": "look around", "description": "What this server has and does."},
         {"name": "health", "description": "For load balancers and orchestrators."},
     ])
@@ -67,7 +69,15 @@ pub fn all(registry: &Registry) -> Vec<Operation> {
         look::pause("/queues/{name}/resume", "resumeQueue", "Resume a queue", "What waits may start again."),
         look::autoscale(),
         look::workers(),
+        lease::lease(),
+        lease::heartbeat(),
+        lease::progress(),
+        lease::log(),
+        lease::checkpoint(),
+        lease::complete(),
+        lease::fail(),
         look::task_types(registry),
+        lease::declare(),
         look::openapi(),
         look::docs(),
         look::docs_file(),
@@ -76,13 +86,15 @@ pub fn all(registry: &Registry) -> Vec<Operation> {
     ]
 }
 
-/// A body for each type.
+/// A body for each type that has examples.
 fn examples_of(registry: &Registry) -> Vec<(String, Value)> {
     let example = |kind: &std::sync::Arc<dyn ErasedKind>| {
         let mut body = example_input(kind.as_ref());
+        // A declared schema may have no examples that fit it.
+        kind.check(&to_raw_value(&body).ok()?).ok()?;
         body.insert("task_type".to_owned(), kind.name().into());
         body.insert("metadata".to_owned(), json!({"source": "docs"}));
-        (kind.name().to_owned(), Value::Object(body))
+        Some((kind.name().to_owned(), Value::Object(body)))
     };
-    registry.iter().map(example).collect()
+    registry.iter().filter_map(example).collect()
 }
