@@ -1,7 +1,7 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients up test lint fmt doc conformance run-e2e soak mutants recovery image
+.PHONY: help deps clients up test lint fmt doc man conformance run-e2e soak mutants recovery image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ fmt: ## Format the code
 
 doc: ## Build the documentation of the code: target/doc/longrun/index.html
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+man: ## Write the manual pages of the commands: target/man/app.1 and others
+	mkdir -p target/man
+	cargo run --locked --quiet -- man target/man
 
 # schemathesis comes from PyPI, into target/.
 conformance: clients ## Try the API against its own OpenAPI document, with a server of its own (three minutes)

@@ -1,8 +1,9 @@
-//! The command line: the roles of the one binary, and how each is put together from the rooms.
+//! The command line: the roles of the one binary, how each is put together from the rooms, and beside them the
+//! commands of a client.
 //!
 //! A role ends in one of four ways, and the exit code says which: 0 told to stop and done, 1 an error (one line on
 //! stderr), 2 a command line that cannot be read, 128 + n made to leave at once by a second signal of number n. A
-//! panic is a log line and 101.
+//! panic is a log line and 101. The exit codes of the client commands are in [`client`].
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,11 +13,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio::sync::Semaphore;
 
 use crate::{
-    config,
+    client, config,
     core::{Core, store::migrate},
     dev::{self, keeper},
     serve::Application,
@@ -36,6 +37,8 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Parser)]
 #[command(name = "app", version, max_term_width = 110, after_help = FIRST_STEPS)]
 struct Cli {
+    #[command(flatten)]
+    client: client::Common,
     #[command(subcommand)]
     role: Role,
 }
@@ -65,6 +68,8 @@ enum Role {
     Health(HealthRole),
     #[command(hide = true)]
     Keep(keeper::Keep),
+    #[command(flatten)]
+    Client(client::Command),
 }
 
 #[derive(Args)]
@@ -128,7 +133,8 @@ struct HealthRole {
 pub fn main(registry: Registry) -> ExitCode {
     #[cfg(feature = "faults")]
     let registry = crate::tasks::test_types::registered_in(registry);
-    match Cli::parse().role {
+    let cli = parse();
+    match cli.role {
         Role::Serve(role) => run("serve", &role.telemetry.clone(), 0, |stop| role.run(registry, stop)),
         Role::Work(role) => {
             run("work", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop))
@@ -138,7 +144,49 @@ pub fn main(registry: Registry) -> ExitCode {
         // These two log nothing; the keeper must not even have a runtime.
         Role::Health(role) => report(role.check(), config::LogFormat::Text),
         Role::Keep(keep) => keeper::keep(&keep),
+        Role::Client(command) => command.run(cli.client, command_line()),
     }
+}
+
+/// The command line of the program as it is parsed.
+fn command_line() -> clap::Command {
+    // Before the name of a command, options of clients are what was written there and nothing else: what the
+    // environment says is read once, after the name, and must not keep a role from starting.
+    let whole = client::Common::WITH_VARIABLE
+        .iter()
+        .fold(Cli::command(), |whole, id| whole.mut_arg(id, |argument| argument.env(None::<&str>)));
+    let template = help_template(&whole);
+    whole.help_template(template)
+}
+
+/// The roles and the client commands, each under a heading of its own, which clap has for options only.
+fn help_template(whole: &clap::Command) -> String {
+    let (clients, roles): (Vec<_>, Vec<_>) = whole
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .partition(|command| client::Command::has_subcommand(command.get_name()));
+    let list = |commands: Vec<&clap::Command>| -> String {
+        let line = |command: &clap::Command| {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            format!("  {:<13}{about}\n", command.get_name())
+        };
+        commands.into_iter().map(line).collect()
+    };
+    format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\nServer:\n{}\nClient:\n{}\nOptions of the client commands, before or after their name:\n{{options}}{{after-help}}",
+        list(roles),
+        list(clients)
+    )
+}
+
+fn parse() -> Cli {
+    let mut whole = command_line();
+    let matches = whole.clone().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut whole).exit());
+    if !cli.client.is_empty() && !matches!(cli.role, Role::Client(_)) {
+        whole.error(ErrorKind::ArgumentConflict, "this command takes no client options before its name").exit();
+    }
+    cli
 }
 
 /// Runs one role on a runtime of its own. Each task may hold one blocking thread, so there are as many as `slots`.
@@ -324,5 +372,37 @@ mod tests {
                 assert!(argument.get_help().is_some(), "{} {} has no help", role.get_name(), argument);
             }
         }
+    }
+
+    #[test]
+    fn the_help_of_the_clients_is_what_was_agreed() {
+        let mut whole = command_line().term_width(100);
+        whole.build();
+        let mut texts = vec![("app".to_owned(), whole.clone().render_help().to_string())];
+        for command in whole.get_subcommands_mut() {
+            if client::Command::has_subcommand(command.get_name()) {
+                texts.push((format!("app {}", command.get_name()), command.render_help().to_string()));
+            }
+        }
+        let texts: Vec<_> = texts.into_iter().map(|(name, text)| format!("$ {name} -h\n{text}")).collect();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/client/help.snapshot");
+        let shown = texts.join("\n").lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n";
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(file, &shown).unwrap();
+        }
+        let agreed = std::fs::read_to_string(file).unwrap_or_default();
+        assert_eq!(shown, agreed, "if the change is meant, run the test with UPDATE_SNAPSHOTS=1");
+    }
+
+    #[test]
+    fn options_of_clients_may_stand_before_the_name_of_a_client_command_only() {
+        let whole = command_line();
+        let parsed = |words: &[&str]| {
+            let matches = whole.clone().try_get_matches_from(words).unwrap();
+            Cli::from_arg_matches(&matches).unwrap()
+        };
+        assert!(!parsed(&["app", "--json", "list"]).client.is_empty());
+        assert!(parsed(&["app", "list", "--json"]).client.is_empty());
+        assert!(whole.clone().try_get_matches_from(["app", "serve", "--json"]).is_err());
     }
 }

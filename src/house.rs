@@ -3,14 +3,16 @@
 use std::{fs, path::Path};
 
 /// Room, and the rooms that it may use beside itself. A path belongs to the longest name that it begins with.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("core::model", &[]),
     ("core", &["core::model", "config", "telemetry"]),
     ("tasks", &["core::model", "config"]),
     ("serve", &["core", "core::model", "tasks", "config", "shutdown", "telemetry"]),
     ("work", &["core", "core::model", "tasks", "config", "shutdown", "telemetry"]),
     ("dev", &["config"]),
-    ("cli", &["core", "core::model", "tasks", "serve", "work", "dev", "config", "shutdown", "telemetry"]),
+    // As far from the server as somebody else's program: it speaks HTTP.
+    ("client", &["config"]),
+    ("cli", &["client", "core", "core::model", "tasks", "serve", "work", "dev", "config", "shutdown", "telemetry"]),
     ("config", &["core::model"]),
     ("telemetry", &["config"]),
     ("shutdown", &[]),

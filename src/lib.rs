@@ -3,10 +3,12 @@
 //! In reading order: [`core::model`] says what a task is; [`core`] accepts, cancels and reads tasks; [`tasks`] is what
 //! you implement; [`work`] runs it; [`serve`] speaks HTTP; [`config`] and [`cli`] put the roles together, [`dev`] with
 //! a private PostgreSQL and Redis; [`shutdown`] and [`telemetry`] are what every role needs to leave and to be seen.
+//! [`client`] stands apart: the commands that speak to a server from a terminal or a script.
 //!
 //! A program is [`main`] with a list of task types.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod core;
 pub mod dev;
