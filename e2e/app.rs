@@ -10,7 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 fn main() -> ExitCode {
-    let today = Registry::new().with(VectorProcessing).with(WebScrape).with(Count).with(Cling).with(Kill).with(Odd);
+    let today = Registry::new()
+        .with(VectorProcessing)
+        .with(WebScrape)
+        .with(Count)
+        .with(Cling)
+        .with(Kill)
+        .with(Odd)
+        .with(Hostile);
     longrun::main(match std::env::var("E2E_BUILD").as_deref() {
         Ok("old") => today.with(ChangedBefore),
         _ => today.with(Changed).with(Newer),
@@ -141,6 +148,27 @@ impl TaskKind for Odd {
         ctx.info("a\0b");
         ctx.progress(1, Some(2), Some("half\0way"));
         if input.fail { Err(Failure::fatal("odd", "c\0d")) } else { Ok("e\0f".to_owned()) }
+    }
+}
+
+/// Says what would drive a terminal or turn its text around, wherever it can.
+struct Hostile;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HostileInput {}
+
+impl TaskKind for Hostile {
+    const NAME: &'static str = "hostile";
+    const DESCRIPTION: &'static str = "Tries to take over what shows it";
+    type Input = HostileInput;
+    type Output = ();
+
+    async fn run(&self, _: HostileInput, ctx: Context) -> Result<(), Failure> {
+        let text = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2J\x1b[H \u{202e}gnp.exe \u{9b}31m two\nlines\rone";
+        ctx.info(text);
+        ctx.progress(1, Some(2), Some(text));
+        Err(Failure::fatal("hostile", text))
     }
 }
 

@@ -9,6 +9,8 @@ mod harness_itself;
 
 mod bad_input;
 mod cancel;
+#[cfg(feature = "faults")]
+mod cli;
 mod clients;
 mod contract_http;
 mod contract_many;

@@ -23,6 +23,7 @@ mod raw;
 mod services;
 mod site;
 mod sql;
+mod terminal;
 pub mod watchdog;
 
 pub use app::{App, Finished};
@@ -38,4 +39,5 @@ pub use raw::raw_request;
 pub use services::Services;
 pub use site::{HOSTILE_TITLE, Site};
 pub use sql::Sql;
+pub use terminal::Terminal;
 pub use watchdog::{folder as run_folder, new_folder};
