@@ -104,18 +104,52 @@ fn an_id_in_the_own_list_that_nobody_holds_is_taken_as_received() {
     let mut worker = house.deployment.work();
     worker.wait_for_line("worker started");
     let own: String = house.sql.value("SELECT ulid(id) FROM workers", &[]);
-    house.sql.run("INSERT INTO queues (name, paused) VALUES ('aside', true)").unwrap();
-    let id = house.submit(count_with(1, 0, json!({"queue": "aside"})));
-    until("it has rung", LONG, || {
-        (house.deployment.redis::<usize>(&["DEL", "v1:ready:{aside}:normal"]) == 1).then_some(())
-    });
-    house.sql.change("UPDATE tasks SET queue = 'default' WHERE id = from_ulid($1)", &[&id]);
-    house.deployment.redis::<i64>(&["LPUSH", &format!("v1:inflight:{{default}}:normal:{own}"), &id]);
+    let id = moved_and_not_received(&house, &own, count(1, 0));
     let began = Instant::now();
     assert_eq!(wait_status(&house.sql, &id, "SUCCESS").delivery, 1);
     assert!(began.elapsed() < Duration::from_secs(16), "the lists are compared every ten seconds");
     wait_until_clean(&house.deployment, &house.sql);
     worker.stop();
+}
+
+/// The same with more ids than slots, and then with no slot at all: others start what this worker cannot.
+#[test]
+fn what_nobody_received_does_not_wait_for_slots_that_are_taken() {
+    let house = House::of(deployment().set("APP_CONCURRENCY", "2"));
+    let mut busy = house.deployment.work();
+    let first = house.submit(count(9_000, 100));
+    wait_status(&house.sql, &first, "RUNNING");
+    let own: String = house.sql.value("SELECT ulid(id) FROM workers", &[]);
+    let mut idle = house.deployment.work_with(&[("APP_CONCURRENCY", "8")]);
+    idle.wait_for_line("worker started");
+    for round in ["one slot is free", "none is"] {
+        // Long ones: the slot that is free is taken with the first of them.
+        let ids: Vec<String> = (0..3).map(|_| moved_and_not_received(&house, &own, count(9_000, 100))).collect();
+        let began = Instant::now();
+        ids.iter().for_each(|id| drop(wait_status(&house.sql, id, "RUNNING")));
+        assert!(began.elapsed() < Duration::from_secs(20), "{round}: the lists are compared every ten seconds");
+        for id in &ids {
+            assert_eq!(entry(&house.sql, id).delivery, 1, "{round}");
+        }
+    }
+    for worker in [&mut busy, &mut idle] {
+        worker.signal(Signal::SIGTERM);
+        worker.signal(Signal::SIGTERM);
+        worker.wait_exit(LONG);
+    }
+}
+
+/// A task whose id lies in a worker's own list of the queue `default` and in no other. It came there by way of a queue
+/// that nobody takes from.
+fn moved_and_not_received(house: &House, worker: &str, mut body: Value) -> String {
+    body["options"] = json!({"queue": "aside"});
+    let id = house.submit(body);
+    until("it has rung", LONG, || {
+        (house.deployment.redis::<usize>(&["DEL", "v1:ready:{aside}:normal"]) == 1).then_some(())
+    });
+    house.sql.change("UPDATE tasks SET queue = 'default' WHERE id = from_ulid($1)", &[&id]);
+    house.deployment.redis::<i64>(&["LPUSH", &format!("v1:inflight:{{default}}:normal:{worker}"), &id]);
+    id
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! on the list of normal priority. While Redis fails, tasks are claimed straight from PostgreSQL.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -93,7 +94,7 @@ async fn take_and_claim(worker: Arc<Worker>, queue: String, slots: Arc<Semaphore
         let slots = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            slots = free_slots(&fetch.slots) => slots,
+            slots = fetch.next_slots() => slots,
         };
         let taken = tokio::select! {
             biased;
@@ -135,6 +136,34 @@ async fn take_and_claim(worker: Arc<Worker>, queue: String, slots: Arc<Semaphore
 }
 
 impl Fetch {
+    /// At least one free slot. Until there is one the own list is compared all the same: what Redis moved and nobody
+    /// received can be started by nobody else, and here it might wait for as long as a task takes.
+    async fn next_slots(&mut self) -> Vec<OwnedSemaphorePermit> {
+        let semaphore = self.slots.clone();
+        tokio::select! {
+            biased;
+            slots = free_slots(&semaphore) => slots,
+            never = self.compare_meanwhile() => match never {},
+        }
+    }
+
+    async fn compare_meanwhile(&mut self) -> Infallible {
+        loop {
+            let due = self.compared_at.map_or(Duration::ZERO, |at| COMPARE.saturating_sub(at.elapsed()));
+            pace::jittered(due).await;
+            match self.unheld().await {
+                Ok(unheld) => {
+                    self.give_back(unheld);
+                    self.compared_at = Some(Instant::now());
+                }
+                Err(error) => {
+                    tracing::debug!(queue = self.queue, "cannot look at the own list: {error:#}");
+                    pace::jittered(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
     /// [`take`](Self::take) under the eyes of a watchdog: with free slots here and ids there, something has to come.
     /// Whatever stands in the way, a step that hangs or a connection that leads to where nothing is, is thrown away.
     async fn watched(&mut self, limit: usize) -> anyhow::Result<Vec<Taken>> {
@@ -171,12 +200,13 @@ impl Fetch {
     /// Up to `limit` ids that are now in this worker's list.
     async fn take(&mut self, limit: usize) -> anyhow::Result<Vec<Taken>> {
         if self.compared_at.is_none_or(|at| at.elapsed() > COMPARE) {
-            let unheld = self.unheld().await?;
-            // Not all of them fit: the rest comes before anything new.
-            self.compared_at = (unheld.len() <= limit).then(Instant::now);
+            let mut unheld = self.unheld().await?;
+            // What does not fit need not wait for a slot here.
+            self.give_back(unheld.split_off(unheld.len().min(limit)));
+            self.compared_at = Some(Instant::now());
             if !unheld.is_empty() {
                 self.compared = true;
-                return Ok(unheld.into_iter().take(limit).collect());
+                return Ok(unheld);
             }
         }
         self.compared = false;
@@ -191,8 +221,33 @@ impl Fetch {
 
     /// What is in the own in-flight lists and not held.
     async fn unheld(&mut self) -> anyhow::Result<Vec<Taken>> {
+        let mut unheld = self.not_held().await?;
+        if !unheld.is_empty() {
+            // Most of it may be settled, and its acknowledgement on its way. What is there after that is nobody's.
+            anyhow::ensure!(self.worker.core.queue.outlet().flushed().await, "Redis takes no writes");
+            let still = self.not_held().await?;
+            unheld.retain(|taken| still.contains(taken));
+        }
+        Ok(unheld)
+    }
+
+    async fn not_held(&mut self) -> anyhow::Result<Vec<Taken>> {
         let own = self.taker.own_list().await?;
         Ok(own.into_iter().filter(|taken| !self.worker.held.contains(taken.id)).collect())
+    }
+
+    /// Rings for ids that this worker will not start. First rung, then removed: each is always in some list.
+    fn give_back(&self, unheld: Vec<Taken>) {
+        let outlet = self.worker.core.queue.outlet();
+        if !unheld.is_empty() {
+            let (queue, ids) = (&self.queue, unheld.len());
+            tracing::info!(queue, ids, "gave back ids that were taken and not claimed");
+        }
+        let bell = |taken: &Taken| Bell { id: taken.id, queue: self.queue.clone(), priority: taken.list };
+        outlet.ring(unheld.iter().map(bell).collect(), Side::Front);
+        for taken in unheld {
+            outlet.acknowledge(&self.queue, taken.list, self.worker.id, taken.id);
+        }
     }
 
     /// Claims what was taken and starts it; deals with the rest.
@@ -340,11 +395,8 @@ impl Fetch {
 
     /// Gives back what was taken and not claimed. The pop was cut off with its connection.
     async fn release(&mut self) {
-        let Ok(unheld) = self.unheld().await else { return };
-        let outlet = self.worker.core.queue.outlet();
-        for taken in unheld {
-            outlet.ring(vec![Bell { id: taken.id, queue: self.queue.clone(), priority: taken.list }], Side::Front);
-            outlet.acknowledge(&self.queue, taken.list, self.worker.id, taken.id);
+        if let Ok(unheld) = self.not_held().await {
+            self.give_back(unheld);
         }
     }
 }
