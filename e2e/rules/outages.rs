@@ -96,6 +96,36 @@ fn a_dropped_request_drops_no_transaction() {
     slow.stop();
 }
 
+/// PostgreSQL has no room for one result: its task waits, is tried alone, and holds up nobody else.
+#[test]
+fn an_ending_that_cannot_be_written_holds_up_no_other() {
+    let house = House::new();
+    house
+        .sql
+        .run(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql
+                 AS $$ BEGIN RAISE EXCEPTION 'out of memory' USING ERRCODE = 'out_of_memory'; END $$;
+             CREATE TRIGGER no_room BEFORE UPDATE ON tasks FOR EACH ROW
+                 WHEN (NEW.result ->> 'steps' = '3') EXECUTE FUNCTION no_room()",
+        )
+        .unwrap();
+    let large = house.submit(count(3, 0));
+    let mut worker = house.deployment.work();
+    worker.wait_for_line("cannot write what attempts report");
+    for _ in 0..2 {
+        let others: Vec<String> = (0..6).map(|_| house.submit(count(2, 150))).collect();
+        for id in &others {
+            assert_eq!(wait_status(&house.sql, id, "SUCCESS").delivery, 1);
+            check_counted(&house.sql, id, 2);
+        }
+    }
+    assert_eq!(entry(&house.sql, &large).status, "RUNNING", "its result is kept, and offered again");
+    house.sql.run("DROP TRIGGER no_room ON tasks").unwrap();
+    assert_eq!(wait_status(&house.sql, &large, "SUCCESS").delivery, 1);
+    wait_until_clean(&house.deployment, &house.sql);
+    worker.stop();
+}
+
 /// Text that PostgreSQL refuses is refused in requests, and cleaned in what tasks say.
 #[test]
 fn nul_characters_fail_no_task() {

@@ -22,6 +22,8 @@ use crate::core::model::{Claimed, Level, LogLine, Progress, TaskId, storable};
 pub(crate) const MAX_LOG_LINES: usize = 10_000;
 /// Longer lines are cut, with an ellipsis.
 const MAX_LINE_BYTES: usize = 8 * 1024;
+/// A checkpoint is a position and not the data: it is written again and again.
+const MAX_CHECKPOINT_BYTES: usize = 1024 * 1024;
 
 /// Why an attempt is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,10 +183,16 @@ impl Context {
     }
 
     /// Saves a position that the next delivery can go on from. The latest one wins; it is durable within a tenth of
-    /// a second, and in any case before the task is handed back to be run elsewhere.
+    /// a second, and in any case before the task is handed back to be run elsewhere. One of more than 1 MiB of JSON
+    /// fails the task for good, as `checkpoint_too_large`: it holds a position, and what belongs to it lies elsewhere.
     pub fn checkpoint<T: Serialize>(&self, position: &T) -> Result<(), Failure> {
         let text = serde_json::value::to_raw_value(position)
             .map_err(|error| Failure::fatal("checkpoint", format!("the checkpoint is not JSON: {error}")))?;
+        let bytes = text.get().len();
+        if bytes > MAX_CHECKPOINT_BYTES {
+            let message = format!("the checkpoint has {bytes} bytes and may have {MAX_CHECKPOINT_BYTES} at most");
+            return Err(Failure::fatal("checkpoint_too_large", message));
+        }
         self.attempt.outbox.put(|pending| pending.checkpoint = Some(text));
         Ok(())
     }
@@ -320,5 +328,20 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         // A panic between lock and unlock leaves a whole report out, never half a one in.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::testing;
+
+    #[test]
+    fn a_checkpoint_is_a_position_and_not_the_data() {
+        let ctx = testing::context();
+        // Two quotes come on top.
+        assert!(ctx.checkpoint(&"x".repeat(MAX_CHECKPOINT_BYTES - 2)).is_ok());
+        let refused = ctx.checkpoint(&"x".repeat(MAX_CHECKPOINT_BYTES - 1));
+        assert!(matches!(refused, Err(Failure::Fatal { code, .. }) if code == "checkpoint_too_large"));
     }
 }

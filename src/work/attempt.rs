@@ -19,7 +19,7 @@ use tracing::Instrument;
 use super::{
     Worker,
     held::Delivery,
-    writer::{Ended, Origin},
+    unwritten::{Ended, Origin},
 };
 use crate::{
     core::{

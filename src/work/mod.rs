@@ -16,6 +16,7 @@ mod once;
 mod pace;
 mod sweep;
 mod tally;
+mod unwritten;
 mod writer;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
@@ -146,7 +147,7 @@ async fn live(worker: Arc<Worker>, shutdown: &Shutdown) -> End {
     let heartbeat = Heartbeat::start(worker.clone());
     let stop_loops = CancellationToken::new();
     let loops = TaskTracker::new();
-    loops.spawn(or_abort("writer", writer::run(worker.clone(), stop_loops.clone())));
+    loops.spawn(or_abort("writer", writer::run(worker.clone(), heartbeat.unbroken(), stop_loops.clone())));
     loops.spawn(or_abort("cancel", cancel::run(worker.clone(), stop_loops.clone())));
     loops.spawn(or_abort("sweep", sweep::run(worker.clone(), heartbeat.unbroken(), stop_loops.clone())));
     loops.spawn(or_abort("due", due::run(worker.clone(), stop_loops.clone())));

@@ -19,10 +19,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Worker, pace};
+use super::{
+    Worker,
+    heartbeat::Unbroken,
+    pace,
+    unwritten::{Ended, GIVEN, Trouble, Unwritten, report_bytes},
+};
 use crate::{
     core::{
-        model::{Priority, TaskError, TaskId},
+        model::TaskId,
         queue::{Bell, Side},
         store::{Ending, Finish, Report, StoreError, Written},
     },
@@ -42,26 +47,6 @@ pub(super) struct Writer {
     letters: mpsc::UnboundedSender<Letter>,
     mailbox: Mutex<Option<mpsc::UnboundedReceiver<Letter>>>,
     unwritten: Arc<Semaphore>,
-}
-
-/// Where a delivery came from: its doorbell is in this worker's in-flight list of this queue and priority.
-#[derive(Debug, Clone)]
-pub(super) struct Origin {
-    pub(super) queue: String,
-    /// The task's own priority, for a new doorbell.
-    pub(super) priority: Priority,
-    /// The list of the doorbell; `None` when it was claimed without one.
-    pub(super) list: Option<Priority>,
-}
-
-/// A delivery that has ended.
-pub(super) struct Ended {
-    pub(super) id: TaskId,
-    pub(super) delivery: i32,
-    pub(super) attempt: i32,
-    pub(super) origin: Origin,
-    /// What to write; `None` when it is no longer this worker's to write.
-    pub(super) finish: Option<Finish>,
 }
 
 enum Letter {
@@ -101,14 +86,17 @@ impl Writer {
 struct Doubtful {
     report: Report,
     seq: Arc<AtomicI32>,
+    trouble: Trouble,
 }
 
 struct Desk {
     worker: Arc<Worker>,
+    /// Since when renewals have succeeded: proof that PostgreSQL takes writes.
+    unbroken: Arc<Unbroken>,
     /// Outboxes with news, and since when.
     news: HashMap<TaskId, (i32, Arc<AtomicI32>, Instant)>,
     /// Endings to be written.
-    endings: Vec<(Box<Ended>, OwnedSemaphorePermit)>,
+    endings: Vec<Unwritten>,
     /// Reports whose statement failed.
     doubtful: Vec<Doubtful>,
     /// Deliveries that were no longer this worker's when they ended, and of which PostgreSQL has not been told yet that
@@ -119,11 +107,12 @@ struct Desk {
 }
 
 /// Runs until it is stopped. What is unwritten then goes with the worker: the sweep hands those tasks back.
-pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
+pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: CancellationToken) {
     let mailbox = worker.writer.mailbox.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(mut mailbox) = mailbox else { return };
     let mut desk = Desk {
         worker,
+        unbroken,
         news: HashMap::new(),
         endings: Vec::new(),
         doubtful: Vec::new(),
@@ -132,7 +121,7 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     };
     let mut letters = Vec::with_capacity(BATCH);
     loop {
-        let next_report = desk.news.values().map(|(_, _, since)| *since + GATHER).min();
+        let next_write = desk.next_write();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -142,7 +131,7 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
                     return;
                 }
             }
-            () = tokio::time::sleep_until(next_report.unwrap_or_else(Instant::now)), if next_report.is_some() && !desk.in_doubt => {}
+            () = tokio::time::sleep_until(next_write.unwrap_or_else(Instant::now)), if next_write.is_some() && !desk.in_doubt => {}
         }
         // Gather what else has come while the last statement was on its way.
         while letters.len() < 4 * BATCH {
@@ -168,9 +157,17 @@ impl Desk {
             Letter::Ended(ended, permit) => {
                 // The ending brings everything that its outbox had.
                 self.news.remove(&ended.id);
-                self.endings.push((ended, permit));
+                self.endings.push(Unwritten { ended, trouble: Trouble::default(), _room: permit });
             }
         }
+    }
+
+    /// When there is something to write without another letter.
+    fn next_write(&self) -> Option<Instant> {
+        let reports = self.news.values().map(|(_, _, since)| *since + GATHER);
+        let troubles = self.endings.iter().map(|unwritten| &unwritten.trouble);
+        let troubles = troubles.chain(self.doubtful.iter().map(|doubtful| &doubtful.trouble));
+        reports.chain(troubles.filter_map(Trouble::next_try)).min()
     }
 
     async fn write(&mut self) -> Result<(), StoreError> {
@@ -192,11 +189,13 @@ impl Desk {
         Ok(())
     }
 
-    /// Reads the rows whose last write may or may not have happened, and forgets what has arrived.
+    /// Reads the rows whose last write may or may not have happened, and forgets what has arrived. Something is read in
+    /// any case: while PostgreSQL does not even answer that, nothing is tried, and nothing is taken to be to blame.
     async fn settle_doubts(&mut self) -> Result<(), StoreError> {
-        let deliveries: Vec<(TaskId, i32)> = self.doubtful.iter().map(|d| (d.report.id, d.report.delivery)).collect();
+        let mut deliveries: Vec<(TaskId, i32)> =
+            self.doubtful.iter().map(|d| (d.report.id, d.report.delivery)).collect();
         if deliveries.is_empty() {
-            return Ok(());
+            deliveries.extend(self.endings.first().map(|first| (first.ended.id, first.ended.delivery)));
         }
         let standings = self.worker.core.store.standings(&deliveries).await?;
         for mut doubtful in std::mem::take(&mut self.doubtful) {
@@ -208,10 +207,11 @@ impl Desk {
                 doubtful.seq.store(standing.seq, Ordering::Relaxed);
                 doubtful.report.lines.clear();
             }
-            match self.endings.iter_mut().find(|(ended, _)| ended.id == id && ended.delivery == delivery) {
+            let its_end = |unwritten: &&mut Unwritten| unwritten.ended.id == id && unwritten.ended.delivery == delivery;
+            match self.endings.iter_mut().find(its_end) {
                 // It ended meanwhile: its last words include these.
-                Some((ended, _)) => {
-                    if let Some(finish) = &mut ended.finish {
+                Some(unwritten) => {
+                    if let Some(finish) = &mut unwritten.ended.finish {
                         prepend(doubtful.report, &mut finish.report);
                     }
                 }
@@ -224,36 +224,60 @@ impl Desk {
     }
 
     async fn write_endings(&mut self) -> Result<(), StoreError> {
-        let mut most = BATCH;
-        while !self.endings.is_empty() {
-            let mut bytes = 0;
-            let mut tasks = HashSet::new();
-            // A statement tells its rows apart by task: two deliveries of one go one after the other.
-            let fits = self.endings.iter().take(most).take_while(|(ended, _)| {
-                let fits = bytes < BATCH_BYTES && tasks.insert(ended.id);
-                bytes += ended.finish.as_ref().map_or(0, finish_bytes);
-                fits
-            });
-            let some = fits.count();
-            let mut batch: Vec<_> = self.endings.drain(..some).collect();
-            let finishes: Vec<&Finish> = batch.iter().filter_map(|(ended, _)| ended.finish.as_ref()).collect();
+        loop {
+            let mut batch = self.next_endings();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let finishes: Vec<&Finish> = batch.iter().filter_map(|unwritten| unwritten.ended.finish.as_ref()).collect();
             match self.finish(&finishes).await {
                 Ok(written) => self.settle(batch, &written),
                 Err(StoreError::Refused(why)) => {
                     // One of them is to blame: from here on each for itself.
-                    if let [(ended, _)] = batch.as_mut_slice() {
-                        make_storable(ended, &why);
+                    match batch.as_mut_slice() {
+                        [alone] => alone.make_storable(&why),
+                        all => all.iter_mut().for_each(|unwritten| unwritten.trouble.refused()),
                     }
-                    most = 1;
                     self.endings.splice(..0, batch);
                 }
                 Err(error) => {
-                    self.endings.splice(..0, batch);
+                    let (now, number) = (Instant::now(), batch.len());
+                    for unwritten in &mut batch {
+                        unwritten.trouble.failed_among(number, now);
+                        if self.is_to_blame(&unwritten.trouble, now) {
+                            unwritten.make_storable(&error.to_string());
+                        }
+                    }
+                    // Behind the others, which may have nothing to do with it.
+                    self.endings.append(&mut batch);
                     return Err(error);
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The next batch: as many as fit. A statement tells its rows apart by task: two deliveries of one go one after the
+    /// other.
+    fn next_endings(&mut self) -> Vec<Unwritten> {
+        let now = Instant::now();
+        let (mut number, mut most, mut bytes, mut tasks) = (0, BATCH, 0, HashSet::new());
+        let fits = |unwritten: &mut Unwritten| {
+            let company = most.min(unwritten.trouble.company());
+            let fits = number < company
+                && bytes < BATCH_BYTES
+                && unwritten.trouble.is_due(now)
+                && tasks.insert(unwritten.ended.id);
+            if fits {
+                (number, most, bytes) = (number + 1, company, bytes + unwritten.bytes());
+            }
+            fits
+        };
+        self.endings.extract_if(.., fits).collect()
+    }
+
+    /// Whether this could not be written although PostgreSQL took everything else.
+    fn is_to_blame(&self, trouble: &Trouble, now: Instant) -> bool {
+        trouble.is_to_blame(now) && self.unbroken.for_at_least(GIVEN)
     }
 
     async fn finish(&self, finishes: &[&Finish]) -> Result<Vec<Written>, StoreError> {
@@ -264,27 +288,25 @@ impl Desk {
     }
 
     /// These endings are confirmed or fenced off: tell those who wait, and let go.
-    fn settle(&mut self, batch: Vec<(Box<Ended>, OwnedSemaphorePermit)>, written: &[Written]) {
+    fn settle(&mut self, batch: Vec<Unwritten>, written: &[Written]) {
         let outlet = self.worker.core.queue.outlet();
         let written: HashMap<TaskId, &Written> = written.iter().map(|written| (written.id, written)).collect();
-        let not_ours: Vec<(TaskId, i32)> = batch
-            .iter()
-            .filter(|(ended, _)| !written.contains_key(&ended.id))
-            .map(|(ended, _)| (ended.id, ended.delivery))
-            .collect();
+        let ended = || batch.iter().map(|unwritten| &unwritten.ended);
+        let not_ours: Vec<(TaskId, i32)> =
+            ended().filter(|ended| !written.contains_key(&ended.id)).map(|ended| (ended.id, ended.delivery)).collect();
         if !not_ours.is_empty() {
             tracing::info!(tasks = not_ours.len(), "ended deliveries that were no longer this worker's");
             self.unconfirmed.extend(not_ours);
         }
         let handed_back = |ended: &Ended| matches!(&ended.finish, Some(Finish { ending: Ending::HandBack(_), .. }));
-        let bells = batch.iter().filter(|(ended, _)| handed_back(ended)).map(|(ended, _)| Bell {
+        let bells = ended().filter(|ended| handed_back(ended)).map(|ended| Bell {
             id: ended.id,
             queue: ended.origin.queue.clone(),
             priority: ended.origin.priority,
         });
         // Rung before it is acknowledged, so that its id is always in some list.
         outlet.ring(bells.collect(), Side::Front);
-        for (ended, _) in &batch {
+        for ended in ended() {
             if let Some(list) = ended.origin.list {
                 outlet.acknowledge(&ended.origin.queue, list, self.worker.id, ended.id);
             }
@@ -312,28 +334,21 @@ impl Desk {
             match reports.iter_mut().find(|earlier| earlier.report.id == id) {
                 Some(earlier) if earlier.report.delivery == delivery => append(&mut earlier.report, report),
                 // What an earlier delivery of the task had to say is no longer this worker's to write.
-                Some(earlier) => *earlier = Doubtful { report, seq },
-                None => reports.push(Doubtful { report, seq }),
+                Some(earlier) => *earlier = Doubtful { report, seq, trouble: Trouble::default() },
+                None => reports.push(Doubtful { report, seq, trouble: Trouble::default() }),
             }
         }
-        while !reports.is_empty() {
-            let mut bytes = 0;
-            let fits = reports.iter().take(BATCH).take_while(|doubtful| {
-                let fits = bytes < BATCH_BYTES;
-                bytes += report_bytes(&doubtful.report);
-                fits
-            });
-            let rest = reports.split_off(fits.count());
-            if let Err(error) = self.record(reports).await {
-                self.doubtful.extend(rest);
-                return Err(error);
+        loop {
+            let batch = next_reports(&mut reports);
+            let outcome = if batch.is_empty() { Ok(()) } else { self.record(batch).await };
+            if outcome.is_err() || reports.iter().all(|doubtful| !doubtful.trouble.is_due(Instant::now())) {
+                self.doubtful.append(&mut reports);
+                return outcome;
             }
-            reports = rest;
         }
-        Ok(())
     }
 
-    async fn record(&mut self, batch: Vec<Doubtful>) -> Result<(), StoreError> {
+    async fn record(&mut self, mut batch: Vec<Doubtful>) -> Result<(), StoreError> {
         let reports: Vec<&Report> = batch.iter().map(|doubtful| &doubtful.report).collect();
         match self.worker.core.store.record(&reports).await {
             Ok(written) => {
@@ -364,7 +379,16 @@ impl Desk {
                 if self.doubtful.is_empty() { Ok(()) } else { Err(StoreError::Unavailable(why)) }
             }
             Err(error) => {
-                self.doubtful.extend(batch);
+                let (now, number) = (Instant::now(), batch.len());
+                batch.iter_mut().for_each(|doubtful| doubtful.trouble.failed_among(number, now));
+                batch.retain(|doubtful| {
+                    let to_blame = self.is_to_blame(&doubtful.trouble, now);
+                    if to_blame {
+                        tracing::error!(task.id = %doubtful.report.id, "a report cannot be stored and is left out: {error}");
+                    }
+                    !to_blame
+                });
+                self.doubtful.append(&mut batch);
                 Err(error)
             }
         }
@@ -378,6 +402,21 @@ impl Desk {
     }
 }
 
+/// The next batch: as many as fit.
+fn next_reports(reports: &mut Vec<Doubtful>) -> Vec<Doubtful> {
+    let now = Instant::now();
+    let (mut number, mut most, mut bytes) = (0, BATCH, 0);
+    let fits = |doubtful: &mut Doubtful| {
+        let company = most.min(doubtful.trouble.company());
+        let fits = number < company && bytes < BATCH_BYTES && doubtful.trouble.is_due(now);
+        if fits {
+            (number, most, bytes) = (number + 1, company, bytes + report_bytes(&doubtful.report));
+        }
+        fits
+    };
+    reports.extract_if(.., fits).collect()
+}
+
 /// Joins two reports of one delivery, the second one later.
 fn append(earlier: &mut Report, later: Report) {
     earlier.progress = later.progress.or(earlier.progress.take());
@@ -389,34 +428,4 @@ fn prepend(mut earlier: Report, later: &mut Report) {
     let empty = Report { id: later.id, delivery: later.delivery, progress: None, checkpoint: None, lines: Vec::new() };
     append(&mut earlier, std::mem::replace(later, empty));
     *later = earlier;
-}
-
-fn finish_bytes(finish: &Finish) -> usize {
-    let result = match &finish.ending {
-        Ending::Success(result) => result.get().len(),
-        _ => 0,
-    };
-    result + report_bytes(&finish.report)
-}
-
-fn report_bytes(report: &Report) -> usize {
-    let checkpoint = report.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.get().len());
-    checkpoint + report.lines.iter().map(|line| line.message.len()).sum::<usize>()
-}
-
-/// PostgreSQL refused what is in this ending. It is written without its report, as a failure that says so; when even
-/// that is refused it is given up, and the reconciliation with PostgreSQL hands the task back.
-fn make_storable(ended: &mut Ended, why: &str) {
-    const CODE: &str = "not_storable";
-    tracing::error!(task.id = %ended.id, "an ending was refused: {why}");
-    let refused_before = |finish: &Finish| matches!(&finish.ending, Ending::Failed(error) if error.code == CODE);
-    ended.finish = ended.finish.take().filter(|finish| !refused_before(finish)).map(|finish| {
-        let Report { id, delivery, .. } = finish.report;
-        let message = "what the task returned or reported cannot be stored".to_owned();
-        let error = TaskError { code: CODE.to_owned(), message, retryable: false, attempt: ended.attempt };
-        Finish {
-            report: Report { id, delivery, progress: None, checkpoint: None, lines: Vec::new() },
-            ending: Ending::Failed(error),
-        }
-    });
 }
