@@ -287,9 +287,11 @@ impl Bench {
                 let claimed = store.claim_from_table(worker(by), "default", 10_000, &types(kind)).await?;
                 claimed.into_iter().map(|task| task.id).collect()
             }
-            Event::Record { delivery, checkpoint } => {
+            Event::Record { delivery, sight, checkpoint } => {
                 let reports: Vec<Report> = ids.iter().map(|id| report(*id, delivery, checkpoint)).collect();
-                let written = store.record(&reports.iter().collect::<Vec<_>>()).await?;
+                let version = if sight == Sight::Fresh { VERSION } else { VERSION - 1 };
+                let reports: Vec<_> = reports.iter().map(|report| (report, Some(version))).collect();
+                let written = store.record(&reports).await?;
                 written.into_iter().map(|written| written.id).collect()
             }
             Event::Finish { delivery, ending, checkpoint } => {

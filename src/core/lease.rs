@@ -82,7 +82,8 @@ impl Core {
     pub async fn report(&self, report: Report) -> Result<Held<()>, StoreError> {
         let this = self.clone();
         unhurried(async move {
-            let written = this.store.record(&[&report]).await?;
+            // Its calls may overlap, so none of them knows the version; one that is sent twice is written twice.
+            let written = this.store.record(&[(&report, None)]).await?;
             this.queue.outlet().changed(written.iter().map(|written| (written.id, written.version)).collect());
             Ok(if written.is_empty() { Held::No } else { Held::Yes(()) })
         })

@@ -6,7 +6,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, atomic::AtomicI32},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use tracing::Instrument;
 use super::{
     Worker,
     held::Delivery,
+    seen::{Numbers, Seen},
     unwritten::{Ended, Origin},
 };
 use crate::{
@@ -48,8 +49,8 @@ enum Outcome {
 /// Starts a delivery whose claim is confirmed. The slot is free when the handler has returned.
 pub(super) fn start(worker: &Arc<Worker>, task: Claimed, list: Option<Priority>, slot: OwnedSemaphorePermit) {
     let stop = Stop::default();
-    let seq = Arc::new(AtomicI32::new(task.seq));
-    let outbox = Arc::new(Outbox::new(worker.writer.doorbell(task.id, task.delivery, seq)));
+    let seen = Arc::new(Seen::new(Numbers { seq: task.seq, version: task.version }));
+    let outbox = Arc::new(Outbox::new(worker.writer.doorbell(task.id, task.delivery, seen)));
     let delivery =
         Delivery { number: task.delivery, confirmed_at: Instant::now(), stop: stop.clone(), outbox: outbox.clone() };
     worker.held.confirm(task.id, delivery);

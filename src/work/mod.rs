@@ -14,6 +14,7 @@ mod held;
 mod janitor;
 mod once;
 mod pace;
+mod seen;
 mod sweep;
 mod tally;
 mod unwritten;

@@ -1,15 +1,13 @@
 //! Writer: writes what attempts report and how they end, many of them in one statement.
 //!
 //! Attempts never own a connection. A report waits at most [`GATHER`] for company; an ending goes at once, together
-//! with everything that came while the last statement was on its way. Nothing is written twice: before a write is
-//! repeated whose answer was lost, the row is read, and its sequence number tells what had arrived.
+//! with everything that came while the last statement was on its way. Nothing is written twice: before a report is
+//! repeated whose answer was lost, the row is read, and its numbers tell what had arrived; and should the first try
+//! arrive after that, the row no longer has the version that either of them names.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +21,7 @@ use super::{
     Worker,
     heartbeat::Unbroken,
     pace,
+    seen::{Numbers, Seen},
     unwritten::{Ended, GIVEN, Trouble, Unwritten, report_bytes},
 };
 use crate::{
@@ -50,7 +49,7 @@ pub(super) struct Writer {
 }
 
 enum Letter {
-    Reported { id: TaskId, delivery: i32, seq: Arc<AtomicI32> },
+    Reported { id: TaskId, delivery: i32, seen: Arc<Seen> },
     Ended(Box<Ended>, OwnedSemaphorePermit),
 }
 
@@ -64,9 +63,9 @@ impl Default for Writer {
 
 impl Writer {
     /// What an attempt's outbox calls when it stops being empty.
-    pub(super) fn doorbell(&self, id: TaskId, delivery: i32, seq: Arc<AtomicI32>) -> impl Fn() + Send + Sync + 'static {
+    pub(super) fn doorbell(&self, id: TaskId, delivery: i32, seen: Arc<Seen>) -> impl Fn() + Send + Sync + 'static {
         let letters = self.letters.clone();
-        move || drop(letters.send(Letter::Reported { id, delivery, seq: seq.clone() }))
+        move || drop(letters.send(Letter::Reported { id, delivery, seen: seen.clone() }))
     }
 
     /// Hands over the end of a delivery. Waits only while too many are unwritten.
@@ -85,8 +84,18 @@ impl Writer {
 /// A report that a statement may have written already, or not.
 struct Doubtful {
     report: Report,
-    seq: Arc<AtomicI32>,
+    seen: Arc<Seen>,
     trouble: Trouble,
+}
+
+impl Doubtful {
+    fn as_sent(&self) -> (&Report, Option<i32>) {
+        (&self.report, Some(self.seen.numbers().version))
+    }
+
+    fn note(&self, written: &Written) {
+        self.seen.note(Numbers { seq: written.seq, version: written.version });
+    }
 }
 
 struct Desk {
@@ -94,7 +103,7 @@ struct Desk {
     /// Since when renewals have succeeded: proof that PostgreSQL takes writes.
     unbroken: Arc<Unbroken>,
     /// Outboxes with news, and since when.
-    news: HashMap<TaskId, (i32, Arc<AtomicI32>, Instant)>,
+    news: HashMap<TaskId, (i32, Arc<Seen>, Instant)>,
     /// Endings to be written.
     endings: Vec<Unwritten>,
     /// Reports whose statement failed.
@@ -151,8 +160,8 @@ pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: Canc
 impl Desk {
     fn take_in(&mut self, letter: Letter) {
         match letter {
-            Letter::Reported { id, delivery, seq } => {
-                self.news.entry(id).or_insert_with(|| (delivery, seq, Instant::now()));
+            Letter::Reported { id, delivery, seen } => {
+                self.news.entry(id).or_insert_with(|| (delivery, seen, Instant::now()));
             }
             Letter::Ended(ended, permit) => {
                 // The ending brings everything that its outbox had.
@@ -172,12 +181,32 @@ impl Desk {
 
     async fn write(&mut self) -> Result<(), StoreError> {
         if self.in_doubt {
-            self.settle_doubts().await?;
+            self.resolve_doubts().await?;
             self.in_doubt = false;
         }
         self.write_endings().await?;
         self.confirm_stopped().await?;
-        self.write_reports().await
+        self.write_reports().await?;
+        // Not written although nothing failed: no longer this worker's, or written by an earlier try that came late.
+        if self.has_doubts() {
+            self.resolve_doubts().await?;
+            self.in_doubt = self.has_doubts();
+        }
+        Ok(())
+    }
+
+    /// Whether there are reports to be asked about now.
+    fn has_doubts(&self) -> bool {
+        let now = Instant::now();
+        self.doubtful.iter().any(|doubtful| doubtful.trouble.is_due(now))
+    }
+
+    /// What is left of the doubtful reports goes before everything else: some of their deliveries may have ended, and
+    /// an ending is the last word.
+    async fn resolve_doubts(&mut self) -> Result<(), StoreError> {
+        self.settle_doubts().await?;
+        let reports = std::mem::take(&mut self.doubtful);
+        self.record_all(reports).await
     }
 
     /// Cancelled: says that it has stopped. Stolen: this changes nothing.
@@ -199,27 +228,17 @@ impl Desk {
         }
         let standings = self.worker.core.store.standings(&deliveries).await?;
         for mut doubtful in std::mem::take(&mut self.doubtful) {
-            let (id, delivery) = (doubtful.report.id, doubtful.report.delivery);
-            let standing = standings.iter().find(|standing| standing.id == id).filter(|standing| standing.running);
-            if let Some(standing) = standing
-                && standing.seq >= doubtful.seq.load(Ordering::Relaxed) + doubtful.report.lines.len() as i32
-            {
-                doubtful.seq.store(standing.seq, Ordering::Relaxed);
-                doubtful.report.lines.clear();
-            }
-            let its_end = |unwritten: &&mut Unwritten| unwritten.ended.id == id && unwritten.ended.delivery == delivery;
-            match self.endings.iter_mut().find(its_end) {
-                // It ended meanwhile: its last words include these.
-                Some(unwritten) => {
-                    if let Some(finish) = &mut unwritten.ended.finish {
-                        prepend(doubtful.report, &mut finish.report);
-                    }
-                }
-                None if standing.is_none() => self.stop(id, delivery),
-                None => self.doubtful.push(doubtful),
-            }
+            let Report { id, delivery, .. } = doubtful.report;
+            let Some(standing) = standings.iter().find(|standing| standing.id == id && standing.running) else {
+                self.stop(id, delivery);
+                continue;
+            };
+            // A report is written whole or not at all, and what was added to it since comes last.
+            let arrived = (standing.seq - doubtful.seen.numbers().seq).max(0) as usize;
+            doubtful.report.lines.drain(..arrived.min(doubtful.report.lines.len()));
+            doubtful.seen.note(Numbers { seq: standing.seq, version: standing.version });
+            self.doubtful.push(doubtful);
         }
-        // What is left has not been written: it goes with the next reports.
         Ok(())
     }
 
@@ -257,10 +276,11 @@ impl Desk {
     }
 
     /// The next batch: as many as fit. A statement tells its rows apart by task: two deliveries of one go one after the
-    /// other.
+    /// other. Nothing ends before it is known what became of its reports.
     fn next_endings(&mut self) -> Vec<Unwritten> {
         let now = Instant::now();
-        let (mut number, mut most, mut bytes, mut tasks) = (0, BATCH, 0, HashSet::new());
+        let (mut number, mut most, mut bytes) = (0, BATCH, 0);
+        let mut tasks: HashSet<TaskId> = self.doubtful.iter().map(|doubtful| doubtful.report.id).collect();
         let fits = |unwritten: &mut Unwritten| {
             let company = most.min(unwritten.trouble.company());
             let fits = number < company
@@ -321,7 +341,7 @@ impl Desk {
             self.news.iter().filter(|(_, (_, _, since))| *since + GATHER <= now).map(|(id, _)| *id).collect();
         let mut reports = std::mem::take(&mut self.doubtful);
         for id in due {
-            let Some((delivery, seq, _)) = self.news.remove(&id) else { continue };
+            let Some((delivery, seen, _)) = self.news.remove(&id) else { continue };
             let Some(held) = self.worker.held.delivery(id).filter(|held| held.number == delivery) else { continue };
             let pending = held.outbox.take();
             let report = Report {
@@ -334,10 +354,14 @@ impl Desk {
             match reports.iter_mut().find(|earlier| earlier.report.id == id) {
                 Some(earlier) if earlier.report.delivery == delivery => append(&mut earlier.report, report),
                 // What an earlier delivery of the task had to say is no longer this worker's to write.
-                Some(earlier) => *earlier = Doubtful { report, seq, trouble: Trouble::default() },
-                None => reports.push(Doubtful { report, seq, trouble: Trouble::default() }),
+                Some(earlier) => *earlier = Doubtful { report, seen, trouble: Trouble::default() },
+                None => reports.push(Doubtful { report, seen, trouble: Trouble::default() }),
             }
         }
+        self.record_all(reports).await
+    }
+
+    async fn record_all(&mut self, mut reports: Vec<Doubtful>) -> Result<(), StoreError> {
         loop {
             let batch = next_reports(&mut reports);
             let outcome = if batch.is_empty() { Ok(()) } else { self.record(batch).await };
@@ -349,14 +373,14 @@ impl Desk {
     }
 
     async fn record(&mut self, mut batch: Vec<Doubtful>) -> Result<(), StoreError> {
-        let reports: Vec<&Report> = batch.iter().map(|doubtful| &doubtful.report).collect();
+        let reports: Vec<(&Report, Option<i32>)> = batch.iter().map(Doubtful::as_sent).collect();
         match self.worker.core.store.record(&reports).await {
             Ok(written) => {
                 let by_id: HashMap<TaskId, &Written> = written.iter().map(|written| (written.id, written)).collect();
-                for doubtful in &batch {
+                for doubtful in batch {
                     match by_id.get(&doubtful.report.id) {
-                        Some(written) => doubtful.seq.store(written.seq, Ordering::Relaxed),
-                        None => self.stop(doubtful.report.id, doubtful.report.delivery),
+                        Some(written) => doubtful.note(written),
+                        None => self.doubtful.push(doubtful),
                     }
                 }
                 let changed = written.iter().map(|written| (written.id, written.version)).collect();
@@ -366,17 +390,16 @@ impl Desk {
             Err(StoreError::Refused(why)) => {
                 // A failing report never fails a task: leave out what PostgreSQL refuses, one by one.
                 for doubtful in batch {
-                    match self.worker.core.store.record(&[&doubtful.report]).await {
-                        Ok(written) => {
-                            written.iter().for_each(|written| doubtful.seq.store(written.seq, Ordering::Relaxed));
-                        }
+                    match self.worker.core.store.record(&[doubtful.as_sent()]).await {
+                        Ok(written) if written.is_empty() => self.doubtful.push(doubtful),
+                        Ok(written) => written.iter().for_each(|written| doubtful.note(written)),
                         Err(StoreError::Refused(_)) => {
                             tracing::error!(task.id = %doubtful.report.id, "a report was refused and is left out: {why}");
                         }
                         Err(StoreError::Unavailable(_)) => self.doubtful.push(doubtful),
                     }
                 }
-                if self.doubtful.is_empty() { Ok(()) } else { Err(StoreError::Unavailable(why)) }
+                Ok(())
             }
             Err(error) => {
                 let (now, number) = (Instant::now(), batch.len());
@@ -422,10 +445,4 @@ fn append(earlier: &mut Report, later: Report) {
     earlier.progress = later.progress.or(earlier.progress.take());
     earlier.checkpoint = later.checkpoint.or(earlier.checkpoint.take());
     earlier.lines.extend(later.lines);
-}
-
-fn prepend(mut earlier: Report, later: &mut Report) {
-    let empty = Report { id: later.id, delivery: later.delivery, progress: None, checkpoint: None, lines: Vec::new() };
-    append(&mut earlier, std::mem::replace(later, empty));
-    *later = earlier;
 }

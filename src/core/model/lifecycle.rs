@@ -136,6 +136,8 @@ pub enum Event {
     Record {
         /// The fence.
         delivery: i32,
+        /// Whether the row is as the delivery saw it last: a report that was sent twice is written once.
+        sight: Sight,
         /// A new checkpoint, where there is one.
         checkpoint: Option<i32>,
     },
@@ -215,7 +217,8 @@ fn applies(row: &Row, event: &Event) -> bool {
     match *event {
         Event::Claim { claimer, queue, kind, .. } => claimable(claimer, queue, kind),
         Event::ClaimFromTable { claimer, queue, kind, .. } => row.due.is_none() && claimable(claimer, queue, kind),
-        Event::Record { delivery, .. } | Event::Finish { delivery, .. } => runs(delivery),
+        Event::Record { delivery, sight, .. } => runs(delivery) && sight == Sight::Fresh,
+        Event::Finish { delivery, .. } => runs(delivery),
         Event::HandBack { worker, delivery } => runs(delivery) && row.worker == Some(worker),
         Event::HandBackAll { worker } => row.status == Running && row.worker == Some(worker),
         Event::ConfirmStopped { worker, delivery } => {

@@ -56,6 +56,8 @@ pub struct Standing {
     pub running: bool,
     /// The number of its last event.
     pub seq: i32,
+    /// Its version.
+    pub version: i32,
 }
 
 #[derive(QueryableByName)]
@@ -76,6 +78,8 @@ struct StandingRow {
     running: bool,
     #[diesel(sql_type = Integer)]
     seq: i32,
+    #[diesel(sql_type = Integer)]
+    version: i32,
 }
 
 /// The last thing a delivery says.
@@ -153,13 +157,14 @@ pub(super) fn error_text(error: &TaskError) -> String {
 
 /// `$1` ids, `$2` deliveries, `$3` to `$6` progress, `$7` checkpoints, `$8` number of lines.
 macro_rules! locked_reports {
-    ($more:literal) => {
+    ($more:literal, $also:literal) => {
         concat!(
             "WITH locked AS MATERIALIZED (
                 SELECT r.* FROM unnest($1, $2, $3, $4, $5, $6, $7, $8",
             $more,
-            " JOIN tasks t ON t.id = r.id AND t.delivery = r.delivery AND t.status = 'RUNNING'
-                ORDER BY t.id FOR UPDATE OF t)"
+            " JOIN tasks t ON t.id = r.id AND t.delivery = r.delivery AND t.status = 'RUNNING'",
+            $also,
+            " ORDER BY t.id FOR UPDATE OF t)"
         )
     };
 }
@@ -194,8 +199,13 @@ macro_rules! set_report {
     };
 }
 
+// A running row changes its version by this statement alone, so one that was long on its way, given up and sent again
+// finds another version and changes nothing. An ending needs no such fence: a second one finds the row no longer RUNNING.
 const RECORD: &str = concat!(
-    locked_reports!(") AS r(id, delivery, current, total, message, at, checkpoint, lines)"),
+    locked_reports!(
+        ", $14) AS r(id, delivery, current, total, message, at, checkpoint, lines, version)",
+        " AND (r.version IS NULL OR t.version = r.version)"
+    ),
     ", written AS (UPDATE tasks t SET seq = t.seq + l.lines, ",
     set_report!(),
     " FROM locked l WHERE t.id = l.id RETURNING t.id, t.delivery, t.attempt, t.seq, t.version, l.lines)",
@@ -205,7 +215,8 @@ const RECORD: &str = concat!(
 const FINISH: &str = concat!(
     locked_reports!(
         ", $14, $15, $16, $17, $18, $19)
-         AS r(id, delivery, current, total, message, at, checkpoint, lines, status, result, error, wait_ms, reason, how)"
+         AS r(id, delivery, current, total, message, at, checkpoint, lines, status, result, error, wait_ms, reason, how)",
+        ""
     ),
     ", written AS (
         UPDATE tasks t SET seq = t.seq + l.lines + 1, ",
@@ -254,9 +265,13 @@ fn bind_reports(statement: Statement, reports: &[&Report]) -> Statement {
 }
 
 impl Store {
-    /// Writes what running deliveries have to say. Returns what was written: whoever is missing must stop.
-    pub async fn record(&self, reports: &[&Report]) -> Result<Vec<Written>, StoreError> {
-        self.written(bind_reports(sql("record", RECORD), reports)).await
+    /// Writes what running deliveries have to say, each with the version of its row as the delivery last saw it, where
+    /// it is to be written once however often it is sent. Returns what was written. The others are no longer their
+    /// delivery's, or an earlier call has written them and its answer was lost: [`standings`](Self::standings) tells.
+    pub async fn record(&self, reports: &[(&Report, Option<i32>)]) -> Result<Vec<Written>, StoreError> {
+        let (reports, versions): (Vec<&Report>, Vec<Option<i32>>) = reports.iter().copied().unzip();
+        let statement = bind_reports(sql("record", RECORD), &reports).bind::<Array<Nullable<Integer>>, _>(versions);
+        self.written(statement).await
     }
 
     /// Ends deliveries. Returns those that were ended by this call. The others were no longer theirs, or an earlier
@@ -294,13 +309,17 @@ impl Store {
     /// attempt is stopped on hearsay. Rows that are gone are left out.
     pub async fn standings(&self, deliveries: &[(TaskId, i32)]) -> Result<Vec<Standing>, StoreError> {
         const STANDINGS: &str = "
-            SELECT t.id, t.seq, t.delivery = d.delivery AND t.status = 'RUNNING' AS running
+            SELECT t.id, t.seq, t.version, t.delivery = d.delivery AND t.status = 'RUNNING' AS running
             FROM unnest($1, $2) AS d(id, delivery) JOIN tasks t ON t.id = d.id";
         let (ids, numbers): (Vec<TaskId>, Vec<i32>) = deliveries.iter().copied().unzip();
         let statement =
             sql("standings", STANDINGS).bind::<Array<SqlUuid>, _>(uuids(&ids)).bind::<Array<Integer>, _>(numbers);
         let rows: Vec<StandingRow> = self.rows(statement).await?;
-        Ok(rows.into_iter().map(|row| Standing { id: row.id.into(), running: row.running, seq: row.seq }).collect())
+        let standing = |row: StandingRow| {
+            let StandingRow { id, running, seq, version } = row;
+            Standing { id: id.into(), running, seq, version }
+        };
+        Ok(rows.into_iter().map(standing).collect())
     }
 
     /// Confirms that a cancelled delivery has stopped: the one write a delivery makes after its end, and nothing else

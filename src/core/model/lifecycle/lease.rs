@@ -47,10 +47,11 @@ pub enum LeaseEvent {
     },
 }
 
-/// How old an observation is. One that was on its way while PostgreSQL stood still would find every lease over.
+/// How old an observation is. A judgement that was on its way while PostgreSQL stood still would find every lease over;
+/// a report that was, might have been written by a second try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sight {
-    /// A third of a lease at most.
+    /// Of a lease: a third of it old at most. Of a row: nothing has changed since.
     Fresh,
     /// Older.
     Stale,

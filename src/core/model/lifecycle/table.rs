@@ -85,7 +85,8 @@ pub fn events() -> Vec<Event> {
     }
     for delivery in [1, 2] {
         for checkpoint in [None, Some(7)] {
-            events.push(Event::Record { delivery, checkpoint });
+            let sights = [Sight::Fresh, Sight::Stale];
+            events.extend(sights.map(|sight| Event::Record { delivery, sight, checkpoint }));
             let endings = [Ending::Success(9), Ending::Fail, Ending::RetryLater, Ending::HandBack, Ending::Undecodable];
             events.extend(endings.map(|ending| Event::Finish { delivery, ending, checkpoint }));
         }

@@ -137,7 +137,7 @@ impl<const P: usize, const T: usize, const W: usize> World<P, T, W> {
                 let worker = task.row.worker.unwrap_or_default();
                 let finish = |ending| Event::Finish { delivery, ending, checkpoint: None };
                 let events = [
-                    Event::Record { delivery, checkpoint: None },
+                    Event::Record { delivery, sight: Sight::Fresh, checkpoint: None },
                     finish(Ending::Success(0)),
                     finish(Ending::RetryLater),
                     finish(Ending::HandBack),
@@ -180,7 +180,7 @@ impl<const P: usize, const T: usize, const W: usize> World<P, T, W> {
             }
             Step::Save(p, t) => {
                 let Some(hold) = self.tasks[t].holds[p] else { return Ok(()) };
-                let event = Event::Record { delivery: hold.delivery, checkpoint: Some(0) };
+                let event = Event::Record { delivery: hold.delivery, sight: Sight::Fresh, checkpoint: Some(0) };
                 if !self.write(t, event, Some(hold.token), rules)? {
                     self.set_phase(p, t, Phase::Stopping);
                 }
