@@ -40,7 +40,8 @@ pub struct Row {
     pub due: Option<Moment>,
     /// When it ends unless somebody has started it.
     pub expires: Option<Moment>,
-    /// Until when an input that a worker could not decode is given back; `None` as long as nobody failed to.
+    /// Until when an input that a worker could not decode is given back; `None` as long as nobody failed to, or since
+    /// somebody may have.
     pub undecodable: Option<Moment>,
     /// The saved position, as the number that a test gave it.
     pub checkpoint: Option<i32>,
@@ -257,7 +258,7 @@ fn effect(row: Row, event: &Event) -> Row {
             due: None,
             ..row
         },
-        Event::Record { checkpoint, .. } => saved(row, checkpoint),
+        Event::Record { checkpoint, .. } => Row { undecodable: None, ..saved(row, checkpoint) },
         Event::Finish { ending, checkpoint, .. } => {
             let since = row.undecodable.or(Some(Ahead));
             let row = Row { undecodable: None, ..saved(row, checkpoint) };
@@ -278,11 +279,12 @@ fn effect(row: Row, event: &Event) -> Row {
             }
         }
         Event::HandBack { .. } | Event::HandBackAll { .. } => {
-            Row { status: Pending, worker: None, ready: Passed, due: None, ..row }
+            Row { status: Pending, worker: None, ready: Passed, due: None, undecodable: None, ..row }
         }
         Event::ConfirmStopped { .. } | Event::ConfirmStoppedOfTheDead { .. } => Row { worker: None, ..row },
         Event::Steal { .. } => {
-            let taken = Row { lost: row.lost + 1, worker: None, lease: None, ready: Passed, due: None, ..row };
+            let (ready, due, undecodable) = (Passed, None, None);
+            let taken = Row { lost: row.lost + 1, worker: None, lease: None, ready, due, undecodable, ..row };
             if row.lost < row.max_lost {
                 Row { status: Pending, ..taken }
             } else {

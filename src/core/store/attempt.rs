@@ -206,7 +206,8 @@ const RECORD: &str = concat!(
         ", $14) AS r(id, delivery, current, total, message, at, checkpoint, lines, version)",
         " AND (r.version IS NULL OR t.version = r.version)"
     ),
-    ", written AS (UPDATE tasks t SET seq = t.seq + l.lines, ",
+    // Whoever reports has decoded the input.
+    ", written AS (UPDATE tasks t SET seq = t.seq + l.lines, undecodable_since = NULL, ",
     set_report!(),
     " FROM locked l WHERE t.id = l.id RETURNING t.id, t.delivery, t.attempt, t.seq, t.version, l.lines)",
     insert_lines!("w.seq - w.lines")

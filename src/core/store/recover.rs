@@ -24,12 +24,13 @@ use crate::core::{
 /// Rows per statement: enough to be quick, few enough to hold no lock for long.
 const BATCH: i64 = 500;
 
-/// The rows that `locked` names go back to PENDING, uncharged. `$1`: the worker. `$2`: why, for the history.
+/// The rows that `locked` names go back to PENDING, uncharged. `$1`: the worker. `$2`: why, for the history. Their worker
+/// may have decoded the input and said nothing yet, so the time in which nobody could begins again; a steal likewise.
 macro_rules! return_locked {
     () => {
         ", returned AS (
             UPDATE tasks t SET status = 'PENDING', worker_id = NULL, ready_at = clock_timestamp(), due_at = NULL,
-                   seq = t.seq + 1, version = t.version + 1
+                   undecodable_since = NULL, seq = t.seq + 1, version = t.version + 1
             FROM locked WHERE t.id = locked.id
             RETURNING t.id, t.queue, t.priority, t.version, t.seq, t.delivery, t.attempt
         ), history AS (
@@ -154,7 +155,7 @@ impl Store {
                     last_error = CASE WHEN t.lost < t.max_lost THEN t.last_error END,
                     completed_at = CASE WHEN t.lost >= t.max_lost THEN clock_timestamp() END,
                     worker_id = NULL, lease_until = NULL, lease_token = NULL, ready_at = clock_timestamp(),
-                    due_at = NULL, seq = t.seq + 1, version = t.version + 1
+                    due_at = NULL, undecodable_since = NULL, seq = t.seq + 1, version = t.version + 1
                 FROM orphans o WHERE t.id = o.id
                 RETURNING t.id, t.queue, t.priority, t.version, t.seq, t.delivery, t.attempt, t.status, t.error
             ), history AS (
