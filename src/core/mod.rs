@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 pub use events::Events;
 pub use lease::Held;
 pub use queue::Queue;
-pub use store::{EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
+pub use store::{End, EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
 pub use submit::Submitter;
 
 use crate::config;

@@ -3,7 +3,7 @@
 //! Streams never do (a frame must not wait in a compressor), and neither do errors and small answers.
 
 use actix_web::{
-    Error,
+    Error, HttpMessage,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{AcceptEncoding, CONTENT_ENCODING, CONTENT_TYPE, Encoding, Header, HeaderValue, VARY},
@@ -58,7 +58,8 @@ pub async fn compress(
     Ok(ServiceResponse::new(request, response.set_body(body)))
 }
 
-fn accepts_gzip(request: &ServiceRequest) -> bool {
+/// Whether the client says that it reads gzip.
+pub fn accepts_gzip(request: &impl HttpMessage) -> bool {
     // Without the header anything may be sent (RFC 9110, 12.5.3), but a client that says nothing may know nothing.
     if !request.headers().contains_key("accept-encoding") {
         return false;

@@ -35,7 +35,8 @@ const KNOWN: &[&str] = &[
     "cursor",
     "skip",
 ];
-const COUNTED: &[&str] = &["status", "task_type", "queue", "priority", "error", "created_after", "created_before"];
+/// What every view of the list can be narrowed by.
+pub const FILTERS: &[&str] = &["status", "task_type", "queue", "priority", "error", "created_after", "created_before"];
 const DEFAULT_LIMIT: i64 = 50;
 /// Tasks on a page.
 pub const LARGEST_LIMIT: i64 = 1_000;
@@ -65,23 +66,31 @@ pub struct CountsView {
     more: Vec<&'static str>,
 }
 
+impl CountsView {
+    /// What was counted, as [`Store::counts`](crate::core::Store::counts) tells it.
+    pub fn of(counts: &[(Status, Option<i64>)]) -> Self {
+        let is_more = |count: Option<i64>| count.is_none_or(|count| count > COUNT_LIMIT);
+        Self {
+            limit: COUNT_LIMIT,
+            more: counts.iter().filter(|(_, count)| is_more(*count)).map(|(status, _)| status.as_str()).collect(),
+            counts: counts
+                .iter()
+                .map(|(status, count)| (status.as_str(), count.map(|count| count.min(COUNT_LIMIT))))
+                .collect(),
+        }
+    }
+}
+
 /// `GET /tasks/counts`: the filters of the list, counted by status.
 pub async fn counts(api: Data<Api>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, COUNTED, Some("metadata."))?;
+    let query = Query::of(&request, FILTERS, Some("metadata."))?;
     let counts = api.core.counts(&filter(&query)?, &caller.scope).await?;
-    let is_more = |count: Option<i64>| count.is_none_or(|count| count > COUNT_LIMIT);
-    let view = CountsView {
-        limit: COUNT_LIMIT,
-        more: counts.iter().filter(|(_, count)| is_more(*count)).map(|(status, _)| status.as_str()).collect(),
-        counts: counts
-            .into_iter()
-            .map(|(status, count)| (status.as_str(), count.map(|count| count.min(COUNT_LIMIT))))
-            .collect(),
-    };
+    let view = CountsView::of(&counts);
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "private, no-cache")).json(view))
 }
 
-fn filter(query: &Query) -> Result<TaskFilter, Problem> {
+/// The filter that a query describes.
+pub fn filter(query: &Query) -> Result<TaskFilter, Problem> {
     let mut statuses = Vec::new();
     for word in query.all("status").flat_map(|text| text.split(',')) {
         let status = Status::from_str(&word.trim().to_ascii_uppercase());
@@ -101,6 +110,7 @@ fn filter(query: &Query) -> Result<TaskFilter, Problem> {
         created_after: query.time("created_after")?,
         created_before: query.time("created_before")?,
         metadata: query.family("metadata.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        from: None,
         before: query.parsed::<Cursor>("cursor")?.map(|cursor| cursor.0),
         skip: query.number("skip", 0..=LARGEST_SKIP)?.unwrap_or(0),
         limit: query.number("limit", 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT),

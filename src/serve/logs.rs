@@ -14,7 +14,7 @@ use super::{
     read::found,
     sse::LogView,
 };
-use crate::core::{EventFilter, model::Level};
+use crate::core::{End, EventFilter, model::Level};
 
 const DEFAULT_LIMIT: i64 = 1_000;
 /// Lines on a page.
@@ -22,18 +22,20 @@ pub const LARGEST_LIMIT: i64 = 10_000;
 
 /// The handler.
 pub async fn logs(api: Data<Api>, caller: Caller, named: Named, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["after", "level", "delivery", "limit"], None)?;
+    let query = Query::of(&request, &["after", "level", "delivery", "limit", "last"], None)?;
+    let last = query.number("last", 1..=LARGEST_LIMIT)?;
     let filter = EventFilter {
         after: query.number("after", 0..=i32::MAX)?.unwrap_or(0),
         logs_only: true,
         level: query.parsed::<Level>("level")?,
         delivery: query.number("delivery", 0..=i32::MAX)?,
-        limit: query.number("limit", 1..=LARGEST_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
+        limit: last.or(query.number("limit", 1..=LARGEST_LIMIT)?).unwrap_or(DEFAULT_LIMIT),
+        end: if last.is_some() { End::Newest } else { End::Oldest },
     };
     let (_, events) = found(api.core.history(named.0, &caller.scope, &filter).await?)?;
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "private, no-cache"));
-    if let Some(last) = events.last().filter(|_| events.len() as i64 == filter.limit) {
+    if let Some(last) = events.last().filter(|_| last.is_none() && events.len() as i64 == filter.limit) {
         response.insert_header((LINK, next_link(&request, &[], "after", last.seq)));
     }
     Ok(response.json(events.iter().filter_map(LogView::of).collect::<Vec<_>>()))

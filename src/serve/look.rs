@@ -1,7 +1,6 @@
 //! Looking around: what this server can do, for people and programs that come without a manual.
 
 use actix_web::{HttpResponse, web::Data};
-use serde_json::json;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -48,31 +47,6 @@ impl<'a> TypeView<'a> {
             },
         }
     }
-}
-
-/// `GET /`: where everything is.
-pub async fn index() -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(json!({
-        "name": env!("CARGO_PKG_NAME"),
-        "version": env!("CARGO_PKG_VERSION"),
-        "links": {
-            "tasks": "/tasks",
-            "task": "/tasks/{task_id}",
-            "input": "/tasks/{task_id}/input",
-            "logs": "/tasks/{task_id}/logs",
-            "stream": "/tasks/{task_id}/stream",
-            "timeline": "/tasks/{task_id}/timeline",
-            "counts": "/tasks/counts",
-            "queues": "/queues",
-            "workers": "/workers",
-            "autoscale": "/autoscale/{queue}",
-            "task_types": "/task-types",
-            "openapi": "/openapi.json",
-            "docs": "/docs",
-            "livez": "/livez",
-            "readyz": "/readyz",
-        },
-    })))
 }
 
 /// `GET /task-types`: names, what they do, the JSON Schemas of their inputs, and their defaults.

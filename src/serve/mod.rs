@@ -4,9 +4,9 @@
 //! In reading order: [`routes`] is the whole table; [`frame`] and [`compress`] stand around every request; [`body`],
 //! [`json`], [`admission`] and [`submit`] let a task in; [`read`], [`list`], [`logs`], [`timeline`] and [`task_view`]
 //! show it; [`hub`], [`stream`] and [`wait`] follow it; [`types`] and [`declare`] are the kinds of tasks, [`lease`]
-//! gives them to HTTP workers; [`bulk`] acts on many; [`outlook`], [`queues`] and [`workers`]
-//! show the whole; [`problem`] is every error; [`openapi`] describes all of it to programs,
-//! and [`docs`] shows that to people.
+//! gives them to HTTP workers; [`bulk`] acts on many; [`outlook`], [`panorama`], [`queues`] and [`workers`] show the
+//! whole, and [`events`] tells it as it changes; [`problem`] is every error; [`openapi`] describes all of it to programs,
+//! [`docs`] shows that to people, and [`dashboard`] shows them everything.
 
 pub mod admission;
 pub mod body;
@@ -14,9 +14,11 @@ pub mod bulk;
 pub mod caller;
 pub mod compress;
 pub mod cursor;
+pub mod dashboard;
 pub mod declare;
 pub mod docs;
 mod doorbells;
+pub mod events;
 pub mod frame;
 pub mod health;
 pub mod hub;
@@ -26,14 +28,17 @@ pub mod lease;
 pub mod list;
 pub mod logs;
 pub mod look;
+pub mod memo;
 pub mod openapi;
 pub mod options;
 pub mod outlook;
+pub mod panorama;
 pub mod problem;
 pub mod query;
 pub mod queues;
 pub mod read;
 pub mod routes;
+pub mod session;
 pub mod sse;
 pub mod stream;
 pub mod submit;
@@ -64,6 +69,7 @@ use crate::{
 use hub::Hub;
 use lease::bench::Bench;
 use outlook::Outlook;
+use panorama::Panorama;
 use types::Types;
 
 /// Connections that the kernel keeps for us while we are busy accepting others.
@@ -93,6 +99,10 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// How deep the queues are, and what waiting tasks are told.
     pub outlook: Arc<Outlook>,
+    /// What all dashboards see.
+    pub panorama: Panorama,
+    /// Outlives the server's own threads, and what they serve.
+    pub runtime: Handle,
     /// One permit per stream.
     pub streams: Arc<Semaphore>,
     /// Largest request body in bytes.
@@ -153,9 +163,11 @@ impl Application {
         let api = web::Data::new(Api {
             core: core.clone(),
             types: types.clone(),
-            bench: Bench::new(core.clone(), runtime),
+            bench: Bench::new(core.clone(), runtime.clone()),
             hub: hub.clone(),
             outlook,
+            panorama: Panorama::new(&core.store)?,
+            runtime,
             streams: Arc::new(Semaphore::new(STREAMS)),
             max_body: http.max_body,
             max_queue_depth: http.max_queue_depth,

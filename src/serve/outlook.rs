@@ -23,7 +23,7 @@ use super::task_view::{TaskView, Waiting, retry_after};
 use crate::core::{
     Core, StoreError,
     model::{PendingReason, Status, Task},
-    store::{Place, QueueSample, QueueState},
+    store::{Place, QueueState},
 };
 
 /// The shortest time between two readings of a queue.
@@ -61,28 +61,18 @@ struct Watched {
     submitted: AtomicU64,
 }
 
-/// All queues, with their samples.
-pub struct Overview {
-    /// Sorted by name.
-    pub queues: Vec<QueueState>,
-    /// By queue and minute.
-    pub samples: Vec<QueueSample>,
-}
-
 /// The outlook of one process. Shared by reference count.
 pub struct Outlook {
     core: Core,
     runtime: Handle,
     started: Instant,
     queues: Mutex<HashMap<String, Arc<Watched>>>,
-    overview: tokio::sync::Mutex<Option<(Instant, Arc<Overview>)>>,
 }
 
 impl Outlook {
     /// An outlook that reads on `runtime`, which must outlive the server's own threads.
     pub fn new(core: Core, runtime: Handle) -> Arc<Self> {
-        let overview = tokio::sync::Mutex::default();
-        Arc::new(Self { core, runtime, started: Instant::now(), queues: Mutex::default(), overview })
+        Arc::new(Self { core, runtime, started: Instant::now(), queues: Mutex::default() })
     }
 
     /// The last reading of a queue; the first who asks waits a moment for it.
@@ -139,25 +129,6 @@ impl Outlook {
         }
         let further = self.glance(&task.queue).map_or(0, |reading| reading.tell(task).patience(Utc::now()));
         Some(at_least.max(further))
-    }
-
-    /// All queues, read at most once a second.
-    pub async fn overview(&self) -> Result<Arc<Overview>, StoreError> {
-        let mut last = self.overview.lock().await;
-        if let Some((at, overview)) = &*last
-            && at.elapsed() < PERIOD
-        {
-            return Ok(overview.clone());
-        }
-        let (queues, samples) = tokio::try_join!(self.core.store.queues(None), self.core.store.samples(None))?;
-        let overview = Arc::new(Overview { queues, samples });
-        *last = Some((Instant::now(), overview.clone()));
-        Ok(overview)
-    }
-
-    /// What was read is no longer true: an operator has changed it.
-    pub async fn forget_overview(&self) {
-        *self.overview.lock().await = None;
     }
 
     fn watched(self: &Arc<Self>, queue: &str) -> Option<Arc<Watched>> {

@@ -1,6 +1,6 @@
 //! Queues: what waits and runs in each, pausing and resuming, and what an autoscaler needs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -43,9 +43,10 @@ struct Throughput {
     ended_per_minute: f64,
 }
 
+/// One minute of a queue.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "QueueSample")]
-struct SampleView {
+pub struct SampleView {
     minute: Time,
     started: i64,
     ended: i64,
@@ -70,7 +71,8 @@ impl From<&QueueSample> for SampleView {
 }
 
 impl<'a> QueueView<'a> {
-    fn new(state: &'a QueueState, samples: Vec<SampleView>) -> Self {
+    /// A queue with its last hour.
+    pub fn new(state: &'a QueueState, samples: Vec<SampleView>) -> Self {
         Self {
             queue: &state.name,
             paused: state.paused,
@@ -89,6 +91,15 @@ impl<'a> QueueView<'a> {
     }
 }
 
+/// The last hour of each queue.
+pub fn samples_by_queue(samples: &[QueueSample]) -> BTreeMap<&str, Vec<SampleView>> {
+    let mut by_queue: BTreeMap<&str, Vec<SampleView>> = BTreeMap::new();
+    for sample in samples {
+        by_queue.entry(&sample.queue).or_default().push(sample.into());
+    }
+    by_queue
+}
+
 fn tenths(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
@@ -96,11 +107,8 @@ fn tenths(number: f64) -> f64 {
 /// `GET /queues`: all of them, counted at most once a second.
 pub async fn queues(api: Data<Api>, _caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[], None)?;
-    let overview = api.outlook.overview().await?;
-    let mut samples: HashMap<&str, Vec<SampleView>> = HashMap::new();
-    for sample in &overview.samples {
-        samples.entry(&sample.queue).or_default().push(sample.into());
-    }
+    let overview = api.panorama.overview().await?;
+    let mut samples = samples_by_queue(&overview.samples);
     let view = |state| QueueView::new(state, samples.remove(state.name.as_str()).unwrap_or_default());
     let views: Vec<_> = overview.queues.iter().map(view).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "private, no-cache")).json(views))
@@ -118,7 +126,7 @@ pub async fn resume(api: Data<Api>, _caller: Caller, name: Path<String>) -> Resu
 
 async fn set_paused(api: &Api, name: &str, paused: bool) -> Result<HttpResponse, Problem> {
     api.core.store.set_paused(named(name)?, paused).await?;
-    api.outlook.forget_overview().await;
+    api.panorama.forget_overview();
     let state = state_of(api, name).await?;
     let samples = api.core.store.samples(Some(name.to_owned())).await?;
     Ok(HttpResponse::Ok().json(QueueView::new(&state, samples.iter().map(SampleView::from).collect())))

@@ -12,15 +12,15 @@ use actix_web::{
 };
 
 use super::{
-    bulk, declare, docs, health, lease, list, logs, look, openapi,
+    bulk, dashboard, declare, docs, events, health, lease, list, logs, look, openapi,
     problem::{Code, Problem},
-    queues, read, stream, submit, timeline, workers,
+    queues, read, session, stream, submit, timeline, workers,
 };
 
 /// Every path of the API.
 pub fn table() -> Vec<At> {
     vec![
-        at("/").get(look::index),
+        at("/").get(dashboard::home),
         at("/tasks").get(list::list).post(submit::submit),
         // Before /tasks/{id}, which would take these words for ids.
         at("/tasks/batch").post(submit::submit_batch),
@@ -45,11 +45,18 @@ pub fn table() -> Vec<At> {
         at("/queues/{queue}/lease").post(lease::lease),
         at("/autoscale/{queue}").get(queues::autoscale),
         at("/workers").get(workers::workers),
+        at("/events").get(events::events),
+        at("/session").get(session::session),
         at("/task-types").get(look::task_types),
         at("/task-types/{name}").put(declare::declare),
         at("/openapi.json").get(openapi::document),
         at("/docs").get(docs::page),
         at("/docs/{file}").get(docs::file),
+        at("/ui").get(dashboard::home),
+        at("/ui/boot.js").get(dashboard::boot),
+        at("/ui/assets/{hash}/{file}").get(dashboard::asset),
+        // Whatever follows: the page's own script knows its addresses.
+        at("/ui/{page:.*}").get(dashboard::page),
         at("/livez").get(health::livez),
         at("/readyz").get(health::readyz),
     ]
@@ -64,11 +71,14 @@ pub fn all(config: &mut ServiceConfig) {
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {
-    Err(Problem::new(Code::PathNotFound, "Nothing is at this path: GET / lists what there is."))
+    Err(Problem::new(
+        Code::PathNotFound,
+        "Nothing is at this path: GET /openapi.json lists what there is, and /docs shows it.",
+    ))
 }
 
 fn at(path: &str) -> At {
-    At { path: path.to_owned(), resource: web::resource(path), methods: Vec::new() }
+    At { path: path.replace(":.*}", "}"), resource: web::resource(path), methods: Vec::new() }
 }
 
 /// One path with its methods. It answers OPTIONS, and every method that it lacks with 405, by itself.

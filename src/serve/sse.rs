@@ -3,7 +3,7 @@
 //! Pure. A frame's data is split at every line end that a reader knows (LF, CR, CR LF), so no text of a task can end
 //! a frame or begin another event.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use actix_web::web::Bytes;
 use schemars::JsonSchema;
@@ -19,6 +19,9 @@ pub const RETRY: Bytes = Bytes::from_static(b"retry: 2000\n\n");
 pub const RETRY_LATER: Bytes = Bytes::from_static(b"retry: 5000\n\n");
 /// Keeps proxies from closing an idle stream. A comment: no reader sees it.
 pub const PING: Bytes = Bytes::from_static(b": ping\n\n");
+
+/// Something goes out this often while nothing happens.
+pub const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// A log line on the wire: in `GET /tasks/{id}/logs` and in `event: log`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -76,6 +79,11 @@ pub fn state_frame(task: &Task, id: Option<i32>) -> Bytes {
         error: task.error.as_ref(),
     };
     frame(None, id, &json(&view))
+}
+
+/// An unnamed event without an id.
+pub fn unnamed(view: &impl Serialize) -> Bytes {
+    frame(None, None, &json(view))
 }
 
 /// The frames of events that were read together with their task. `Last` tells that no event follows them: only then

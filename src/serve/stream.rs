@@ -4,7 +4,7 @@
 //! ends with the final state. It may be cut at any moment, here or by the network: the ids of its frames let the
 //! client go on at any replica without a gap or a repeat.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -27,15 +27,12 @@ use super::{
     problem::{Code, Problem},
     query::Query,
     read::found,
-    sse::{self, Page},
+    sse::{self, PING_EVERY, Page},
 };
 use crate::core::{
     Lookup,
     model::{Scope, Task},
 };
-
-/// A comment goes out this often while nothing happens.
-const PING: Duration = Duration::from_secs(15);
 
 /// The handler. 401, 404 and 410 come before the headers; what may pass is answered with a stream that says when to
 /// come back, since a browser gives up for ever on any other status.
@@ -48,15 +45,7 @@ pub async fn stream(
     match open(&api, &caller, named, &request).await {
         // HEAD asks for the head alone, and must not wait for the end of the task.
         Ok(Some(_)) if *request.method() == Method::HEAD => Ok(event_stream().finish()),
-        Ok(Some(reader)) => {
-            let mut response = event_stream().streaming(chunks(reader));
-            if request.version() < Version::HTTP_11 {
-                // Chunks came with HTTP/1.1; before, the end of the connection is the end of the body. Proxies speak it.
-                response.head_mut().no_chunking(true);
-                response.head_mut().set_connection_type(ConnectionType::Close);
-            }
-            Ok(response)
-        }
+        Ok(Some(reader)) => Ok(streaming(&request, chunks(reader))),
         Ok(None) => Ok(HttpResponse::NoContent().finish()),
         Err(problem) if problem.code() == Code::Unavailable && accepts_events(&request) => {
             Ok(event_stream().body(sse::RETRY_LATER))
@@ -97,7 +86,7 @@ async fn open(
         version: 0,
         ready: VecDeque::from([sse::RETRY]),
         phase: Phase::CatchUp,
-        ping: interval_at(Instant::now() + PING, PING),
+        ping: interval_at(Instant::now() + PING_EVERY, PING_EVERY),
         _permit: permit,
     };
     match after {
@@ -117,12 +106,28 @@ fn resume_point(request: &HttpRequest, query: &Query) -> Result<Option<i32>, Pro
     Ok(header.or(query.one("after")?.and_then(id)))
 }
 
-fn accepts_events(request: &HttpRequest) -> bool {
+/// Whether the client knows what an event stream is.
+pub(super) fn accepts_events(request: &HttpRequest) -> bool {
     let mut accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     accepted.any(|text| text.to_ascii_lowercase().contains("text/event-stream"))
 }
 
-fn event_stream() -> actix_web::HttpResponseBuilder {
+/// An answer that streams these bytes as they come.
+pub(super) fn streaming(
+    request: &HttpRequest,
+    chunks: impl Stream<Item = Result<Bytes, Infallible>> + 'static,
+) -> HttpResponse {
+    let mut response = event_stream().streaming(chunks);
+    if request.version() < Version::HTTP_11 {
+        // Chunks came with HTTP/1.1; before, the end of the connection is the end of the body. Proxies speak it.
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
+}
+
+/// The head of an event stream.
+pub(super) fn event_stream() -> actix_web::HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, "text/event-stream"))

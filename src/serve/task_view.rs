@@ -182,7 +182,15 @@ pub struct Waiting {
     pub notice: Option<String>,
 }
 
+/// What of a task's view changes while it waits and runs, apart from estimates.
+pub type Told = (i32, Option<PendingReason>, Option<i64>);
+
 impl TaskView<'_> {
+    /// Two views of a task that tell the same show the same.
+    pub fn told(&self) -> Told {
+        (self.version, self.pending_reason, self.queue_position)
+    }
+
     /// The same view with what is told of a waiting task.
     pub fn waiting(self, waiting: Waiting) -> Self {
         Self {

@@ -62,7 +62,7 @@ impl<'a> From<&'a WorkerState> for WorkerView<'a> {
 /// The handler.
 pub async fn workers(api: Data<Api>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[], None)?;
-    let workers = api.core.store.workers(&caller.scope).await?;
+    let workers = api.panorama.workers(&caller.scope).await?;
     let views: Vec<_> = workers.iter().map(WorkerView::from).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "private, no-cache")).json(views))
 }

@@ -121,6 +121,11 @@ impl TaskId {
     pub fn first_at(timestamp_ms: u64) -> Self {
         Self(Ulid::from_parts(timestamp_ms, 0))
     }
+
+    /// The smallest id above this one.
+    pub fn above(self) -> Self {
+        Self(Ulid(self.0.0.saturating_add(1)))
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use diesel::{
     QueryableByName,
     pg::Pg,
     serialize::ToSql,
-    sql_types::{Array, BigInt, HasSqlType, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, HasSqlType, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use uuid::Uuid;
 
@@ -102,19 +102,41 @@ impl Store {
         let mut counts = Vec::with_capacity(asked.len());
         for status in Status::ALL.into_iter().filter(|status| asked.contains(status)) {
             let filter = TaskFilter { statuses: vec![status], ..filter.clone() };
-            let count = match self.read_rows::<CountRow>(count_statement("counts", &filter, scope)).await {
-                Ok(rows) => rows.first().map(|row| row.count),
-                Err(StoreError::Unavailable(why)) if why.contains("statement timeout") => None,
-                Err(error) => return Err(error),
-            };
+            let count =
+                match self.read_rows::<CountRow>(count_statement("counts", &filter, scope, COUNT_LIMIT + 1)).await {
+                    Ok(rows) => rows.first().map(|row| row.count),
+                    Err(StoreError::Unavailable(why)) if why.contains("statement timeout") => None,
+                    Err(error) => return Err(error),
+                };
             counts.push((status, count));
         }
         Ok(counts)
     }
 
+    /// Of these tasks, each with a version that somebody has seen: those with another version, and those that wait,
+    /// since what a waiting task is told changes without its row. Results over 1 KiB are left out.
+    pub async fn moved_on(&self, seen: &[(TaskId, i32)]) -> Result<Vec<Task>, StoreError> {
+        const MOVED_ON: &str = concat!(
+            "SELECT ",
+            task_columns!(small),
+            " FROM unnest($1, $2) AS seen(id, version) JOIN tasks t ON t.id = seen.id \
+              WHERE t.version <> seen.version OR t.status = 'PENDING'"
+        );
+        let (ids, versions): (Vec<TaskId>, Vec<i32>) = seen.iter().copied().unzip();
+        let statement =
+            sql("moved_on", MOVED_ON).bind::<Array<SqlUuid>, _>(uuids(&ids)).bind::<Array<Integer>, _>(versions);
+        tasks_of(self.read_rows(statement).await?)
+    }
+
+    /// How many tasks match, counted up to this many.
+    pub async fn count_up_to(&self, most: i64, filter: &TaskFilter, scope: &Scope) -> Result<i64, StoreError> {
+        let rows: Vec<CountRow> = self.read_rows(count_statement("count_up_to", filter, scope, most)).await?;
+        Ok(rows.first().map_or(0, |row| row.count))
+    }
+
     /// How many tasks match; [`COUNT_LIMIT`] + 1 means more than that.
     pub async fn count(&self, filter: &TaskFilter, scope: &Scope) -> Result<i64, StoreError> {
-        let rows: Vec<CountRow> = self.rows(count_statement("count", filter, scope)).await?;
+        let rows: Vec<CountRow> = self.rows(count_statement("count", filter, scope, COUNT_LIMIT + 1)).await?;
         Ok(rows.first().map_or(0, |row| row.count))
     }
 }
@@ -136,12 +158,11 @@ fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, 
     binds.onto(name, text)
 }
 
-fn count_statement(name: &'static str, filter: &TaskFilter, scope: &Scope) -> Statement {
+fn count_statement(name: &'static str, filter: &TaskFilter, scope: &Scope, most: i64) -> Statement {
     let (conditions, binds) = Conditions::of(filter, scope).finish();
-    let limit = COUNT_LIMIT + 1;
     binds.onto(
         name,
-        format!("SELECT count(*) AS count FROM (SELECT FROM tasks t WHERE {conditions} LIMIT {limit}) AS found"),
+        format!("SELECT count(*) AS count FROM (SELECT FROM tasks t WHERE {conditions} LIMIT {most}) AS found"),
     )
 }
 
@@ -230,6 +251,9 @@ impl Conditions {
         }
         if let Some(before) = filter.before {
             parts.push(format!("t.id < {}", binds.add::<SqlUuid, _>(Uuid::from(before))));
+        }
+        if let Some(from) = filter.from {
+            parts.push(format!("t.id >= {}", binds.add::<SqlUuid, _>(Uuid::from(from))));
         }
         Self { parts, binds }
     }

@@ -56,6 +56,8 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(5);
 const LIST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Lists that are read at a time, so that dashboards leave connections to everybody else.
 const READERS: usize = 3;
+/// What dashboards watch is read on this many connections, and a statement of theirs takes no longer than this.
+const WATCHERS: (usize, Duration) = (2, Duration::from_secs(2));
 
 /// The handle on PostgreSQL. Cheap to clone.
 #[derive(Clone)]
@@ -76,6 +78,14 @@ impl Store {
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
         Ok(Self { pool: connect::pool(&limited, usize::from(postgres.postgres_pool))?, readers, config })
+    }
+
+    /// The same verbs on two connections of their own, whose statements PostgreSQL cuts off after two seconds: what
+    /// dashboards watch all day never stands in anybody's way, and is there when everything else is busy.
+    pub fn for_watchers(&self) -> anyhow::Result<Self> {
+        let (connections, time) = WATCHERS;
+        let pool = connect::pool(&connect::limited(&self.config, time), connections)?;
+        Ok(Self { readers: pool.clone(), pool, config: self.config.clone() })
     }
 
     /// Whether PostgreSQL answers, and its schema is at least this binary's.
@@ -198,6 +208,8 @@ pub struct TaskFilter {
     pub metadata: Vec<(String, String)>,
     /// Only tasks older than this one: the keyset cursor.
     pub before: Option<TaskId>,
+    /// Only this task and newer ones.
+    pub from: Option<TaskId>,
     /// Leave out this many first. For old clients; a cursor costs less.
     pub skip: i64,
     /// At most this many, 1 to 1000.
@@ -217,4 +229,16 @@ pub struct EventFilter {
     pub delivery: Option<i32>,
     /// At most this many.
     pub limit: i64,
+    /// Which of them, where there are more.
+    pub end: End,
+}
+
+/// The end of a history that a page is taken from. Either way the page is oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// The oldest.
+    #[default]
+    Oldest,
+    /// The newest.
+    Newest,
 }

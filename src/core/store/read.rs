@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
-    EventFilter, Lookup, Store, StoreError,
+    End, EventFilter, Lookup, Store, StoreError,
     rows::{self, EventRow, TaskRow, VersionRow, task_columns, uuids},
     statement::{Statement, sql},
 };
@@ -29,6 +29,20 @@ pub(super) struct YesRow {
 /// `$2` is the owner whose tasks may be seen; NULL sees all.
 const GET: &str =
     concat!("SELECT ", task_columns!(whole), " FROM tasks t WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)");
+
+/// A page of a task's events in this order.
+macro_rules! events {
+    ($order:literal) => {
+        concat!(
+            "SELECT seq, at, delivery, attempt, status, level, message, worker_id, error::text AS error \
+             FROM task_events \
+             WHERE task_id = $1 AND seq > $2 AND ($3 IS NULL OR level = ANY($3)) AND ($4 IS NULL OR delivery = $4) \
+             ORDER BY ",
+            $order,
+            " LIMIT $5"
+        )
+    };
+}
 
 impl Store {
     /// One task.
@@ -75,23 +89,27 @@ impl Store {
 
     /// Events of a task, oldest first.
     pub async fn events(&self, id: TaskId, filter: &EventFilter) -> Result<Vec<TaskEvent>, StoreError> {
-        const EVENTS: &str = "
-            SELECT seq, at, delivery, attempt, status, level, message, worker_id, error::text AS error
-            FROM task_events
-            WHERE task_id = $1 AND seq > $2 AND ($3 IS NULL OR level = ANY($3)) AND ($4 IS NULL OR delivery = $4)
-            ORDER BY seq LIMIT $5";
+        const EVENTS: &str = events!("seq");
+        const NEWEST: &str = events!("seq DESC");
         let levels: Option<Vec<&'static str>> = match (filter.level, filter.logs_only) {
             (Some(least), _) => Some(Level::ALL.into_iter().filter(|l| *l >= least).map(Level::as_str).collect()),
             (None, true) => Some(Level::ALL.map(Level::as_str).to_vec()),
             (None, false) => None,
         };
-        let statement = sql("events", EVENTS)
+        let (name, text) = match filter.end {
+            End::Oldest => ("events", EVENTS),
+            End::Newest => ("newest_events", NEWEST),
+        };
+        let statement = sql(name, text)
             .bind::<SqlUuid, _>(Uuid::from(id))
             .bind::<Integer, _>(filter.after)
             .bind::<Nullable<Array<Text>>, _>(levels)
             .bind::<Nullable<Integer>, _>(filter.delivery)
             .bind::<BigInt, _>(filter.limit);
-        let rows: Vec<EventRow> = self.rows(statement).await?;
+        let mut rows: Vec<EventRow> = self.rows(statement).await?;
+        if filter.end == End::Newest {
+            rows.reverse();
+        }
         rows.into_iter().map(TryInto::try_into).collect()
     }
 }

@@ -51,6 +51,9 @@ pub fn parameters() -> Map<String, Value> {
             parameter("path", "name", "The type's name.", json!({"type": "string", "pattern": TYPE_NAME_PATTERN})),
         ),
         ("file", parameter("path", "file", "The file's name.", json!({"enum": ["docs.js", "docs.css"]}))),
+        ("page", parameter("path", "page", "Where in the dashboard.", json!({"type": "string"}))),
+        ("hash", parameter("path", "hash", "The version's hash, as the page has it.", json!({"type": "string"}))),
+        ("asset", parameter("path", "file", "The file's name.", json!({"type": "string"}))),
         (
             "wait",
             query(
@@ -107,6 +110,10 @@ pub fn parameters() -> Map<String, Value> {
         ("level", query("level", "Only lines of this level or a heavier one.", json!({"enum": Level::ALL}))),
         ("delivery", query("delivery", "Only lines of this delivery.", whole(0, i64::from(i32::MAX)))),
         ("logs-limit", query("limit", "Lines on a page; 1000 where nothing is said.", whole(1, logs::LARGEST_LIMIT))),
+        (
+            "logs-last",
+            query("last", "Only this many newest lines, without a next page.", whole(1, logs::LARGEST_LIMIT)),
+        ),
         ("status", statuses),
         ("task_type", query("task_type", "Only tasks of this type.", json!({"type": "string"}))),
         (
@@ -118,6 +125,8 @@ pub fn parameters() -> Map<String, Value> {
         ("created_after", query("created_after", "Only tasks that were submitted after this moment.", time())),
         ("created_before", query("created_before", "Only tasks that were submitted before this moment.", time())),
         ("metadata", metadata),
+        ("first", query("first", "The newest row in view.", json!({"type": "string"}))),
+        ("last", query("last", "The oldest row in view.", json!({"type": "string"}))),
         ("limit", query("limit", "Tasks on a page; 50 where nothing is said.", whole(1, list::LARGEST_LIMIT))),
         (
             "cursor",

@@ -9,6 +9,7 @@ use super::{
     super::{
         bulk::{BulkBody, BulkView},
         declare::DeclarationBody,
+        events::FrameView,
         lease::{
             EndedView, LeasedView, RenewedView,
             body::{CheckpointBody, CompleteBody, FailBody, HeartbeatBody, LeaseBody, LogBody, ProgressBody},
@@ -18,6 +19,7 @@ use super::{
         options,
         problem::ProblemBody,
         queues::{AutoscaleView, QueueView},
+        session::SessionView,
         sse::{LogView, StateView},
         submit::{DEFAULT_TYPE, LARGEST_BATCH},
         task_view::TaskView,
@@ -64,6 +66,8 @@ pub fn all(registry: &Registry) -> Map<String, Value> {
     wanted::<LeasedView>(&mut generator);
     wanted::<RenewedView>(&mut generator);
     wanted::<EndedView>(&mut generator);
+    wanted::<FrameView<'_>>(&mut generator);
+    wanted::<SessionView>(&mut generator);
     let mut schemas = received.take_definitions(true);
     schemas.extend(generator.take_definitions(true));
     schemas.insert("Options".to_owned(), options::schema());

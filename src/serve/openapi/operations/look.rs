@@ -85,6 +85,44 @@ pub(super) fn workers() -> Operation {
         .fails(&[Code::InvalidParameter])
 }
 
+pub(super) fn events() -> Operation {
+    Operation::new("GET", "/events", "streamDashboard")
+        .about(
+            "look around",
+            "Follow everything",
+            "What a dashboard shows, as server-sent events: those rows between `first` and `last` that match, how many \
+             matching tasks are newer, counts, queues and workers. The first event is the state now; later ones carry \
+             only what has changed, at most two a second. They have no ids, and nothing is replayed.",
+        )
+        .takes(&["status", "task_type", "queue", "priority", "error", "created_after", "created_before", "metadata"])
+        .takes(&["first", "last"])
+        .answers(
+            Answer::events(
+                "The events.",
+                &["DashboardFrame"],
+                vec![("newer", json!({"data": r#"{"server_time":"2026-01-01T00:00:00.000Z","newer":12}"#}))],
+            )
+            .with(&["Cache-Control"]),
+        )
+        .fails(&[Code::InvalidParameter])
+}
+
+pub(super) fn session() -> Operation {
+    Operation::new("GET", "/session", "getSession")
+        .about("look around", "Who the caller is", "What the caller may do here, and the time of the server.")
+        .answers(
+            Answer::json(
+                200,
+                "The session.",
+                schema("Session"),
+                json!({
+                    "role": "admin", "version": "1.0.0", "server_time": "2026-01-01T00:00:00.000Z", "anonymous": true,
+                }),
+            )
+            .with(&["Cache-Control"]),
+        )
+}
+
 pub(super) fn task_types(registry: &Registry) -> Operation {
     let example = registry.iter().next().map(|kind| {
         json!({
@@ -102,23 +140,43 @@ pub(super) fn task_types(registry: &Registry) -> Operation {
         ))
 }
 
-pub(super) fn index() -> Operation {
-    Operation::new("GET", "/", "index")
-        .about("look around", "What there is", "The name and version of the server, and where everything is.")
-        .answers(Answer::json(
-            200,
-            "Names and paths.",
-            json!({
-                "type": "object",
-                "required": ["name", "version", "links"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "version": {"type": "string"},
-                    "links": {"type": "object", "additionalProperties": {"type": "string"}},
-                },
-            }),
-            json!({"name": "longrun", "version": "1.0.0", "links": {"tasks": "/tasks", "openapi": "/openapi.json"}}),
-        ))
+fn to_the_dashboard(path: &'static str, id: &'static str) -> Operation {
+    Operation::new("GET", path, id)
+        .about("look around", "To the dashboard", "The dashboard, a page for people, lives under /ui/.")
+        .answers(Answer::empty(303, "The list of tasks.").with(&["Location"]))
+}
+
+pub(super) fn home() -> Operation {
+    to_the_dashboard("/", "home")
+}
+
+pub(super) fn dashboard() -> Operation {
+    to_the_dashboard("/ui", "getDashboard")
+}
+
+pub(super) fn dashboard_page() -> Operation {
+    Operation::new("GET", "/ui/{page}", "getDashboardPage")
+        .about("look around", "A page of the dashboard", "Its script shows what the address says, by this API.")
+        .takes(&["page", "If-None-Match"])
+        .answers(Answer::text(200, "The page.", "text/html").with(&["Cache-Control", "Content-Security-Policy"]))
+        .answers(Answer::empty(303, "The list of tasks, where the address names no page.").with(&["Location"]))
+        .answers(Answer::empty(304, "The client has it already.").with(&["Cache-Control"]))
+}
+
+pub(super) fn dashboard_boot() -> Operation {
+    Operation::new("GET", "/ui/boot.js", "getDashboardBoot")
+        .about("look around", "What loads the dashboard", "The one script that every version has at the same address.")
+        .takes(&["If-None-Match"])
+        .answers(Answer::text(200, "The script.", "text/javascript").with(&["Cache-Control"]))
+        .answers(Answer::empty(304, "The client has it already.").with(&["Cache-Control"]))
+}
+
+pub(super) fn dashboard_asset() -> Operation {
+    Operation::new("GET", "/ui/assets/{hash}/{file}", "getDashboardFile")
+        .about("look around", "What the dashboard is made of", "Kept for a year: another version has another hash.")
+        .takes(&["hash", "asset", "If-None-Match"])
+        .answers(Answer::text(200, "The file.", "text/*").with(&["Cache-Control"]))
+        .answers(Answer::empty(304, "The client has it already.").with(&["Cache-Control"]))
 }
 
 pub(super) fn openapi() -> Operation {

@@ -45,7 +45,7 @@ pub fn tags() -> Value {
 /// All of them.
 pub fn all(registry: &Registry) -> Vec<Operation> {
     vec![
-        look::index(),
+        look::home(),
         tasks::submit(registry),
         tasks::list_tasks(),
         tasks::get_task(),
@@ -76,11 +76,17 @@ pub fn all(registry: &Registry) -> Vec<Operation> {
         lease::checkpoint(),
         lease::complete(),
         lease::fail(),
+        look::events(),
+        look::session(),
         look::task_types(registry),
         lease::declare(),
         look::openapi(),
         look::docs(),
         look::docs_file(),
+        look::dashboard(),
+        look::dashboard_boot(),
+        look::dashboard_asset(),
+        look::dashboard_page(),
         look::livez(),
         look::readyz(),
     ]

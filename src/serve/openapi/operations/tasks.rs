@@ -127,7 +127,7 @@ pub(super) fn get_input() -> Operation {
 pub(super) fn get_logs() -> Operation {
     Operation::new("GET", "/tasks/{id}/logs", "getTaskLogs")
         .about("tasks", "The log of a task", "Oldest first, page by page: the Link header has the next page.")
-        .takes(&["id", "after", "level", "delivery", "logs-limit"])
+        .takes(&["id", "after", "level", "delivery", "logs-limit", "logs-last"])
         .answers(
             Answer::json(
                 200,

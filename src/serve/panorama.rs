@@ -1,0 +1,71 @@
+//! Panorama: what all dashboards of a process see: counts, queues, workers. Read once a second for all of them, on
+//! connections of its own, so that it is there when the system is in trouble, which is when people look.
+
+use std::sync::Arc;
+
+use super::memo::Memo;
+use crate::core::{
+    StoreError, TaskFilter,
+    model::{Scope, Status},
+    store::{QueueSample, QueueState, Store, WorkerState},
+};
+
+/// All queues, with their samples.
+pub struct Overview {
+    /// Sorted by name.
+    pub queues: Vec<QueueState>,
+    /// By queue and minute.
+    pub samples: Vec<QueueSample>,
+}
+
+/// How many tasks there are in each state; see [`Store::counts`].
+pub type Counts = Arc<Vec<(Status, Option<i64>)>>;
+
+/// The panorama of one process.
+pub struct Panorama {
+    /// The connections that dashboards read on.
+    pub store: Store,
+    overview: Memo<(), Arc<Overview>>,
+    /// By owner and filter.
+    counts: Memo<(Option<String>, String), Counts>,
+    /// By owner.
+    workers: Memo<Option<String>, Arc<Vec<WorkerState>>>,
+}
+
+impl Panorama {
+    /// A panorama that reads on a few connections beside those of `store`.
+    pub fn new(store: &Store) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: store.for_watchers()?,
+            overview: Memo::default(),
+            counts: Memo::default(),
+            workers: Memo::default(),
+        })
+    }
+
+    /// All queues.
+    pub async fn overview(&self) -> Result<Arc<Overview>, StoreError> {
+        let read = async {
+            let (queues, samples) = tokio::try_join!(self.store.queues(None), self.store.samples(None))?;
+            Ok(Arc::new(Overview { queues, samples }))
+        };
+        self.overview.get((), read).await
+    }
+
+    /// An operator has changed a queue.
+    pub fn forget_overview(&self) {
+        self.overview.forget();
+    }
+
+    /// The workers, with the running tasks that may be seen.
+    pub async fn workers(&self, scope: &Scope) -> Result<Arc<Vec<WorkerState>>, StoreError> {
+        let read = async { Ok(Arc::new(self.store.workers(scope).await?)) };
+        self.workers.get(scope.owner().map(str::to_owned), read).await
+    }
+
+    /// Counts by state. `name` tells this filter from others.
+    pub async fn counts(&self, name: &str, filter: &TaskFilter, scope: &Scope) -> Result<Counts, StoreError> {
+        let read = async { Ok(Arc::new(self.store.counts(filter, scope).await?)) };
+        self.counts.get((scope.owner().map(str::to_owned), name.to_owned()), read).await
+    }
+}
