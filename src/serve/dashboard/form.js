@@ -27,7 +27,7 @@ function plain(schema, root) {
  */
 export function plan(schema, root = schema, level = 0, at = "") {
   const required = new Set(schema.required || []);
-  return Object.entries(schema.properties || {}).map(([name, raw]) => {
+  const fields = Object.entries(schema.properties || {}).map(([name, raw]) => {
     const own = plain(raw, root);
     const field = { name, required: required.has(name), about: own.description || "", schema: own, kind: "json", pointer: `${at}/${name.replace(/~/g, "~0").replace(/\//g, "~1")}` };
     if (own.enum && own.enum.every((value) => value === null || typeof value !== "object")) field.kind = "enum";
@@ -39,6 +39,8 @@ export function plan(schema, root = schema, level = 0, at = "") {
     }
     return field;
   });
+  // What must be there comes first.
+  return fields.sort((a, b) => b.required - a.required);
 }
 
 /** What a field holds at first: its default or its example, as text. */

@@ -34,9 +34,10 @@ export function zoneName() {
   return Intl.DateTimeFormat().resolvedOptions().timeZone || "Local";
 }
 
-/** `2s`, `12m04s`, `3h05m`, `2d04h`; never negative. @param {number} ms */
-export function duration(ms) {
+/** `2s`, `12m04s`, `3h05m`, `2d04h`; never negative. What is over is told finer: `2.1s`, `9ms`. @param {number} ms */
+export function duration(ms, isOver) {
   const s = Math.max(0, Math.floor(ms / 1000));
+  if (isOver && s < 10) return ms < 1000 ? `${Math.max(0, Math.round(ms))}ms` : `${(ms / 1000).toFixed(1)}s`;
   if (s < 60) return `${s}s`;
   if (s < 3600) return `${Math.floor(s / 60)}m${two(s % 60)}s`;
   if (s < 86400) return `${Math.floor(s / 3600)}h${two(Math.floor(s / 60) % 60)}m`;

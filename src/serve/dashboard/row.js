@@ -33,7 +33,7 @@ function timed(task, at) {
   const start = Date.parse(task.started_at);
   if (task.status === "PENDING") return `waiting ${duration(at - Date.parse(task.created_at))}`;
   if (task.status === "RUNNING") return `running ${duration(at - start)}`;
-  return start ? `took ${duration(Date.parse(task.completed_at) - start)}` : "never started";
+  return start ? `took ${duration(Date.parse(task.completed_at) - start, true)}` : "never started";
 }
 
 /** A row of the list. */

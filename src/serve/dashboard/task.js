@@ -93,7 +93,7 @@ export async function open({ main, id, params, title, isCurrent }) {
       if (task.notice) facts.push(task.notice);
     } else if (task.started_at) {
       const to = runs ? ms : Date.parse(task.completed_at);
-      facts.push(`${runs ? "running" : "took"} ${duration(to - Date.parse(task.started_at))}${last?.worker ? ` on ${last.worker.host || "a worker that is gone"}` : ""}${last?.worker?.version ? ` (v${last.worker.version}, worker ${ending(last.worker.worker_id)})` : ""}`);
+      facts.push(`${runs ? "running" : "took"} ${duration(to - Date.parse(task.started_at), !runs)}${last?.worker ? ` on ${last.worker.host || "a worker that is gone"}` : ""}${last?.worker?.version ? ` (v${last.worker.version}, worker ${ending(last.worker.worker_id)})` : ""}`);
     }
     if (runs && now_?.lease_renewed_at) facts.push(`sign of life ${duration(ms - Date.parse(now_.lease_renewed_at))} ago`);
     if (runs && task.progress) facts.push(`progress ${duration(ms - Date.parse(task.progress.updated_at))} ago`);
@@ -119,7 +119,8 @@ export async function open({ main, id, params, title, isCurrent }) {
     const spans = entries.map((entry, n) => ({ entry, next: entries[n + 1], from: Date.parse(entry.at), to: end(n) })).filter(({ entry }) => !isFinal(entry.status));
     part.lane.replaceChildren(...spans.map(({ entry, next, from, to }) => {
       const took = attempt(entry, next);
-      const label = took ? `${entry.attempt} ${duration(to - from)}` : `wait ${duration(to - from)}`;
+      const wide = (to - from) / (spans[spans.length - 1].to - spans[0].from) > 0.07;
+      const label = !wide ? "" : took ? `${entry.attempt} ${duration(to - from)}` : `wait ${duration(to - from)}`;
       const node = el("span", { class: took ? (took.status === "BACK" ? "" : took.status) : "wait" }, label);
       node.style.flexGrow = String(Math.max(1, to - from));
       node.style.flexBasis = "0";
@@ -138,7 +139,7 @@ export async function open({ main, id, params, title, isCurrent }) {
         }
         const until = status === "RUNNING" ? "" : clock(to);
         const more = [words && safe(words), note].filter(Boolean).join(", ");
-        return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from)), el("span", {}, entry.worker?.host || ""), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `Log of delivery ${entry.delivery}` }, "its log"));
+        return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from, status !== "RUNNING")), el("span", {}, entry.worker?.host || ""), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `Log of delivery ${entry.delivery}` }, "its log"));
       }));
       if (!part.attempts.children.length) part.attempts.append(el("li", { class: "muted" }, el("span"), "Not started yet."));
     }
@@ -206,15 +207,15 @@ export async function open({ main, id, params, title, isCurrent }) {
       const task = store.get(id);
       if (data.status !== task.status || event.id) refresh();
       if (data.status !== task.status && isFinal(data.status)) say(`${task.task_type}: ${data.status}`);
-      store.apply({ ...task, progress: data.progress || (data.status === "RUNNING" ? task.progress : null), status: data.status === "RUNNING" && isFinal(task.status) ? task.status : task.status });
+      // The rest of the row comes with the next reading: only the progress is told here.
+      if (data.progress) store.apply({ ...task, progress: data.progress });
     },
     refetch: () => Promise.all([read(), readLine(), log.catchUp(), strip.refetch()]).then(store.touch),
     ended(status) {
       if (status !== 204) refresh();
     },
   };
-  if (isFinal(first.status)) live.begin({ ...source, url: () => `/tasks/${id}/stream` });
-  else live.begin(source);
+  live.begin(source);
   strip.refetch().catch(() => {});
   const slow = setInterval(() => {
     if (document.hidden || live.isPaused() || live.isLost()) return;

@@ -22,7 +22,7 @@ function line(task) {
 }
 
 function card(worker, tasks) {
-  const state = el("span", { class: "state" });
+  const state = el("span", { class: "life" });
   const lease = el("span", { class: "muted" });
   const slots = el("span");
   const body = el("tbody");
@@ -31,7 +31,7 @@ function card(worker, tasks) {
   const node = el("section", { class: "card", "aria-label": `${worker.host} ${ending(worker.worker_id)}` }, el("div", { class: "worker-head" }, el("b", {}, worker.host), el("code", { class: "id muted" }, ending(worker.worker_id)), el("span", {}, `v${worker.version}`), state, lease, slots, el("span", { class: "muted" }, `up since ${moment(Date.parse(worker.started_at))}`)), table, note);
   return { node, update(worker) {
     const dead = worker.state === "dead";
-    state.className = `state ${worker.state}`;
+    state.className = `life ${worker.state}`;
     node.classList.toggle("dead", dead);
     text(state, dead ? "lost" : worker.state);
     text(lease, dead ? `ended ${duration(now() - Date.parse(worker.ended_at))} ago` : `lease renewed ${duration(now() - Date.parse(worker.lease_renewed_at))} ago`);
