@@ -1,7 +1,7 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients up test lint fmt doc man conformance run-e2e soak mutants recovery image
+.PHONY: help deps clients browser screenshots up test lint fmt doc man conformance run-e2e soak mutants recovery image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,11 @@ deps: ## Install PostgreSQL and Redis where they are missing (apt, as root), or 
 clients:
 	@./scripts/deps clients
 
+# Chromium, node and what the browser tests take from npm.
+browser:
+	@./scripts/deps browser
+	@[ -d e2e/browser/node_modules/playwright-core ] || (cd e2e/browser && npm ci --no-audit --no-fund)
+
 # The dev profile, not the release one: it is ready in a fraction of the time (no link-time optimisation, and the
 # tests use the same build), and a task of a laptop does not feel the difference.
 up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
@@ -21,7 +26,7 @@ up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
 # The end-to-end tests mostly wait, so more of them run at a time than there are cores.
 # The feature faults lets a test make things go wrong inside the program; no image has it. The soak runs alone: a busy
 # machine would be one fault more, and not one of its own.
-test: deps clients lint doc ## Check format, lints and documentation, then run all tests
+test: deps clients browser lint doc ## Check format, lints and documentation, then run all tests
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --features faults -- --skip soak::soak
 	cargo test --locked --features faults --test e2e -- --exact soak::soak --nocapture
 
@@ -44,7 +49,7 @@ man: ## Write the manual pages of the commands: target/man/app.1 and others
 conformance: clients ## Try the API against its own OpenAPI document, with a server of its own (three minutes)
 	./scripts/conformance
 
-run-e2e: deps clients ## Run the end-to-end tests alone: real PostgreSQL, Redis and app
+run-e2e: deps clients browser ## Run the end-to-end tests alone: real PostgreSQL, Redis and app
 	cargo test --locked --features faults --test e2e
 
 soak: deps ## The long soak: ten thousand tasks among 300 killed workers, under ten minutes; SOAK_SEED=N asks for one again
@@ -58,6 +63,9 @@ recovery: deps ## Measure recovery times and the cost of readiness with default 
 	cargo build --release --locked
 	RECOVERY=1 APP_UNDER_TEST=$$PWD/target/release/app \
 		cargo test --locked --features faults --test e2e recovery:: -- --test-threads=1 --nocapture
+
+screenshots: deps browser ## Take the pictures of the dashboard that the README shows
+	SCREENSHOTS=1 cargo test --locked --features faults --test e2e -- --exact dashboard::screenshots
 
 image: ## Build the container image longrun (docker or podman)
 	$$(command -v docker || command -v podman) build -t longrun -f Containerfile .

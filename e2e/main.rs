@@ -20,6 +20,7 @@ mod contract_streams;
 mod crash;
 #[cfg(feature = "faults")]
 mod crash_points;
+mod dashboard;
 mod dev;
 mod http_workers;
 #[cfg(feature = "faults")]

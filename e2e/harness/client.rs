@@ -165,6 +165,16 @@ impl Client {
         }
     }
 
+    /// Any other stream of events.
+    #[track_caller]
+    pub fn follow(&self, path: &str) -> EventStream {
+        let request = http::Request::get(format!("{}{path}", self.base)).header("accept", "text/event-stream");
+        match self.agent.run(request.body(()).unwrap()) {
+            Ok(answer) => EventStream::new(answer),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
     /// Asks until the task satisfies `wanted`.
     #[track_caller]
     pub fn wait(&self, id: &str, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -10,6 +10,7 @@
 //! - A test fails when one of its processes has panicked ([`App`]'s `Drop` reads its log).
 
 mod app;
+mod browser;
 mod client;
 mod deployment;
 mod events;
@@ -27,6 +28,7 @@ mod terminal;
 pub mod watchdog;
 
 pub use app::{App, Finished};
+pub use browser::{browse, browse_with, run_module_tests};
 pub use client::{Answer, Client};
 pub use deployment::Deployment;
 pub use events::{Event, EventStream};

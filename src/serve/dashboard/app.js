@@ -143,7 +143,7 @@ const acts = {
 function drawZone() {
   const button = $('[data-act="zone"]');
   text(button, zone.name === "utc" ? "UTC" : "Local");
-  attr(button, "aria-label", `Times in ${zoneName()}. Change`);
+  attr(button, "aria-label", `${button.textContent}: times in ${zoneName()}. Change`);
 }
 
 function dispatch(event, type) {

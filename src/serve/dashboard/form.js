@@ -89,9 +89,10 @@ export function collect(fields, read) {
     try {
       let json;
       if (field.kind === "group") {
+        const isBare = field.fields.every((one) => String(read(one)).trim() === "" || read(one) === false);
+        if (isBare && !field.required) continue;
         const inner = collect(field.fields, read);
         errors.push(...inner.errors);
-        if (inner.text === "{}" && !field.required) continue;
         json = inner.text;
       } else if (isEmpty && field.kind !== "text") throw new Error("is missing");
       else if (field.kind === "list") json = `[${String(value).split(/[\n,]/).map((one) => one.trim()).filter(Boolean).map((one) => written(field.of, one, field)).join(", ")}]`;

@@ -31,7 +31,7 @@ export function makeLog(id, params, drawn) {
     const parts = safe(line.message).split(view.find || null);
     parts.forEach((piece, n) => said.append(...(n ? [el("mark", {}, view.find), piece] : [piece])));
     return el("li", { id: `log-${line.seq}`, class: line.level + (line.seq === asked ? " target" : "") },
-      el("a", { href: `#log-${line.seq}`, "aria-label": `Line ${line.seq}` }, el("time", {}, clock(Date.parse(line.timestamp), true))),
+      el("a", { href: `#log-${line.seq}`, "aria-label": `${clock(Date.parse(line.timestamp), true)}, line ${line.seq}` }, el("time", {}, clock(Date.parse(line.timestamp), true))),
       el("span", { class: "level" }, line.level), said);
   }
 

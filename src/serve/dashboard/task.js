@@ -139,7 +139,7 @@ export async function open({ main, id, params, title, isCurrent }) {
         }
         const until = status === "RUNNING" ? "" : clock(to);
         const more = [words && safe(words), note].filter(Boolean).join(", ");
-        return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from, status !== "RUNNING")), el("span", {}, entry.worker?.host || ""), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `Log of delivery ${entry.delivery}` }, "its log"));
+        return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from, status !== "RUNNING")), el("span", {}, entry.worker?.host || ""), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `its log, of delivery ${entry.delivery}` }, "its log"));
       }));
       if (!part.attempts.children.length) part.attempts.append(el("li", { class: "muted" }, el("span"), "Not started yet."));
     }

@@ -1,0 +1,62 @@
+// Browser: one headless Chromium that fails a scenario for what no page may do: a script error, a report of the content
+// security policy, a dialog of the browser's own.
+
+import { chromium } from "playwright-core";
+
+const QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+export async function withBrowser(base, run) {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: QUIET });
+  const trouble = [];
+  async function open(path, options = {}) {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, baseURL: base, ...options });
+    const page = await context.newPage();
+    page.on("pageerror", (error) => trouble.push(`error: ${error.stack}`));
+    page.on("dialog", (dialog) => {
+      trouble.push(`dialog: ${dialog.message()}`);
+      dialog.dismiss();
+    });
+    page.on("console", (message) => {
+      // What the network says is told by the page itself, and some scenarios cut it off.
+      if (message.type() === "error" && !/Failed to load resource|net::ERR/.test(message.text())) trouble.push(`console: ${message.text()}`);
+    });
+    if (options.before) await page.addInitScript(options.before);
+    await page.goto(path);
+    return page;
+  }
+  try {
+    await run(open, browser);
+    if (trouble.length) throw new Error(`the page did what no page may do:\n${trouble.join("\n")}`);
+  } finally {
+    await browser.close();
+  }
+}
+
+/** Asks the test to do something outside the browser, and waits until it has: its answer is a line. */
+export function outside(what) {
+  console.log(`?${what}`);
+  return new Promise((resolve) => {
+    process.stdin.resume();
+    process.stdin.once("data", (data) => {
+      process.stdin.pause();
+      resolve(data.toString().trim());
+    });
+  });
+}
+
+/** Until something holds, for half a minute at most. */
+export async function until(what, look, within = 30000) {
+  const end = Date.now() + within;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** The API, without the page. */
+export async function api(base, path, body) {
+  const response = await fetch(base + path, body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  return response.json();
+}

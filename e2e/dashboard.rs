@@ -1,0 +1,328 @@
+//! Dashboard: the page under `/ui/` in a real browser, and the stream that feeds it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Client, Deployment, Direction, EventStream, Flow, LONG, Proxy, Services, Site, browse, browse_with,
+    run_module_tests, until,
+};
+
+fn vector(duration: u32) -> Value {
+    json!({"vector_data": [1.0, 2.0], "duration": duration})
+}
+
+/// Waits in steps of a tenth of a second, each with a log line.
+#[cfg(feature = "faults")]
+fn talkative() -> Value {
+    json!({"task_type": "test_sleep", "ms": 300_000, "steps": 3_000})
+}
+
+#[cfg(feature = "faults")]
+fn with_test_types() -> Deployment<'static> {
+    Deployment::new().with_test_types().set("APP_TEST_TYPES", "1")
+}
+
+fn events(client: &Client, query: &str) -> EventStream {
+    client.follow(&format!("/events?{query}"))
+}
+
+#[test]
+fn the_first_frame_is_the_state_now_and_later_ones_are_what_changed() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let ids: Vec<String> = (0..3).map(|_| client.submit(&vector(0))).collect();
+    let session = client.fetch("/session").expect(200).json();
+    assert_eq!((&session["role"], &session["anonymous"]), (&json!("admin"), &json!(true)));
+    assert!(session["server_time"].as_str().unwrap().ends_with('Z'));
+
+    let listed = client.list("");
+    let (first, last) = (listed[0]["task_id"].as_str().unwrap(), listed[2]["task_id"].as_str().unwrap());
+    let mut stream = events(&client, &format!("status=PENDING&first={first}&last={last}"));
+    assert_eq!(stream.headers["cache-control"], "no-store, no-transform");
+    let frame = stream.next().unwrap();
+    assert_eq!((frame.id, frame.name), (None, None));
+    let frame = frame.data;
+    assert_eq!(frame["rows"].as_array().unwrap().len(), 3);
+    assert_eq!(frame["newer"], 0);
+    assert_eq!(frame["counts"]["counts"]["PENDING"], 3);
+    assert_eq!((&frame["postgres"], &frame["redis"]), (&json!("ok"), &json!("ok")));
+    assert!(frame["queues"].is_array() && frame["workers"].is_array() && frame["samples"].is_object(), "{frame:#}");
+
+    // A row that matches no longer is still told, and what came later is counted.
+    client.cancel(&ids[1]).expect(204);
+    let told = stream.find_event("the cancelled row", |event| !event.data["rows"].is_null()).data;
+    let rows = told["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["task_id"] == ids[1].as_str() && row["status"] == "CANCELLED"), "{told:#}");
+    client.submit(&vector(0));
+    stream.find_event("a newer one", |event| event.data["newer"] == 1);
+
+    client.request("GET", "/events?first=x&last=y", &[("accept", "text/event-stream")]).expect(400);
+    client.fetch("/events?sttaus=FAILED").expect(400);
+}
+
+#[test]
+fn the_newest_lines_of_a_log_can_be_had_alone() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let id = client.submit(&vector(0));
+    write_lines(&deployment, &id, (1..=30).map(|n| format!("line {n}")));
+    let answer = client.fetch(&format!("/tasks/{id}/logs?last=5")).expect(200);
+    assert_eq!(answer.header("link"), None);
+    let messages: Vec<Value> = answer.json().as_array().unwrap().iter().map(|line| line["message"].clone()).collect();
+    assert_eq!(messages, (26..=30).map(|n| json!(format!("line {n}"))).collect::<Vec<_>>());
+    client.fetch(&format!("/tasks/{id}/logs?last=0")).expect(400);
+}
+
+fn write_lines(deployment: &Deployment, id: &str, lines: impl Iterator<Item = String>) {
+    let sql = deployment.sql();
+    for line in lines {
+        sql.change(
+            "WITH task AS (UPDATE tasks SET seq = seq + 1, version = version + 1 WHERE id = from_ulid($1) RETURNING id, seq)
+             INSERT INTO task_events (task_id, seq, delivery, attempt, level, message)
+             SELECT id, seq, 1, 1, 'INFO', $2 FROM task",
+            &[&id, &line],
+        );
+    }
+}
+
+#[test]
+fn the_modules_pass_their_own_tests() {
+    run_module_tests();
+}
+
+#[test]
+fn tasks_are_submitted_watched_cancelled_and_retried() {
+    let deployment = Deployment::new().set("APP_OUTBOUND_ALLOW", "127.0.0.0/8");
+    let site = Site::start();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    browse("submits", serve.address(), &[&site.url("/hostile")]);
+}
+
+#[test]
+fn a_storm_of_updates_disturbs_nobody() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let ids: Vec<String> = (0..12).map(|_| client.submit(&vector(3_600))).collect();
+    ids.iter().for_each(|id| drop(client.wait_status(id, "RUNNING", LONG)));
+    let calm = Arc::new(AtomicBool::new(false));
+    browse_with("keeps_its_calm", serve.address(), &[], |what| match what {
+        "storm" => {
+            let (sql, calm) = (deployment.sql(), calm.clone());
+            std::thread::spawn(move || {
+                while !calm.load(Ordering::Relaxed) {
+                    sql.change(
+                        "UPDATE tasks SET version = version + 1, progress_current = (random() * 100)::bigint,
+                                progress_total = 100, progress_at = clock_timestamp() WHERE status = 'RUNNING'",
+                        &[],
+                    );
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+        }
+        _ => calm.store(true, Ordering::Relaxed),
+    });
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn many_are_retried_at_once() {
+    let deployment = with_test_types();
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let fail = || json!({"task_type": "test_fail", "times": 9, "options": {"max_attempts": 1}});
+    let failed = |number: i64| {
+        until("they have failed", LONG, || {
+            (client.fetch("/tasks/counts?status=FAILED").json()["counts"]["FAILED"] == number).then_some(())
+        });
+    };
+    (0..3).for_each(|_| drop(client.submit(&fail())));
+    failed(3);
+    browse_with("acts_on_many", serve.address(), &[], |_| {
+        client.post("/tasks/batch", Value::from(vec![fail(); 120]).to_string(), &[]).expect(202);
+        failed(123);
+        work.stop();
+    });
+}
+
+#[test]
+fn queues_are_paused_and_resumed() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    browse("pauses", serve.address(), &[]);
+}
+
+#[test]
+fn a_long_list_is_paged_to_its_end() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let batch = Value::from(vec![vector(0); 1_000]).to_string();
+    for _ in 0..10 {
+        client.post("/tasks/batch", batch.clone(), &[]).expect(202);
+    }
+    browse("pages_to_the_end", serve.address(), &["10000"]);
+}
+
+#[test]
+fn an_address_is_a_view() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    for tenant in ["acme", "globex", "acme"] {
+        let id = client.submit(&json!({"vector_data": [1.0], "duration": 0, "metadata": {"tenant": tenant}}));
+        client.wait_status(&id, "SUCCESS", LONG);
+    }
+    browse("addresses_are_views", serve.address(), &[]);
+}
+
+#[test]
+fn the_keyboard_is_enough() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    (0..3).for_each(|_| drop(client.submit(&vector(0))));
+    browse("works_by_keyboard", serve.address(), &[]);
+}
+
+#[test]
+fn hostile_texts_are_shown_and_nothing_else() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let hostile = "<img src=x onerror=alert(1)>";
+    let id = client.submit(&json!({"vector_data": [1.0], "metadata": {"x": hostile}}));
+    let lines = [
+        "\u{1b}[31mred\u{1b}[0m and plain",
+        "\u{1b}]0;title\u{7} \u{202e}gnp.exe <script>alert(1)</script>",
+        "(.*[ is no pattern",
+    ];
+    write_lines(&deployment, &id, lines.iter().map(|line| (*line).to_owned()));
+    browse("shows_hostile_texts", serve.address(), &[&id]);
+}
+
+#[test]
+fn a_wrong_clock_tells_no_wrong_ages() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let id = client.submit(&vector(600));
+    client.wait_status(&id, "RUNNING", LONG);
+    browse("trusts_the_servers_clock", serve.address(), &[&id]);
+}
+
+#[test]
+fn axe_finds_nothing_serious() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let ids: Vec<String> = [600, 600, 0].into_iter().map(|duration| client.submit(&vector(duration))).collect();
+    client.cancel(&ids[1]).expect(204);
+    client.submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
+    client.submit(&json!({"vector_data": [1.0], "options": {"queue": "gpu"}}));
+    client.wait_status(&ids[2], "SUCCESS", LONG);
+    browse("is_accessible", serve.address(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn a_server_that_is_killed_and_comes_back_costs_no_line() {
+    let deployment = with_test_types();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let address = serve.address();
+    let client = serve.client();
+    let id = client.submit(&talkative());
+    browse_with("survives_a_restart", address, &[&id], |what| match what {
+        "kill" => serve.kill(),
+        "start" => {
+            serve = deployment.serve_with(&[("APP_BIND", &address.to_string())]);
+            serve.address();
+        }
+        _ => drop(client.cancel(&id).expect(204)),
+    });
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn a_connection_that_says_nothing_is_noticed() {
+    let deployment = with_test_types();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let id = serve.client().submit(&talkative());
+    let proxy = Proxy::before(serve.address().port());
+    browse_with("notices_a_dead_connection", proxy.address(), &[&id], |what| match what {
+        "swallow" => proxy.set(Direction::ToClient, Flow::Swallow),
+        _ => proxy.set(Direction::ToClient, Flow::Pass),
+    });
+}
+
+#[test]
+fn seven_tabs_leave_connections_to_the_buttons() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let id = serve.client().submit(&vector(600));
+    browse("seven_tabs", serve.address(), &[&id]);
+}
+
+#[test]
+fn another_version_is_met_without_a_blank_page() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    browse("meets_another_version", serve.address(), &[]);
+}
+
+#[test]
+fn what_is_away_is_told() {
+    let services = Services::private();
+    let deployment = Deployment::on(&services);
+    let mut serve = deployment.serve();
+    browse_with("tells_what_is_away", serve.address(), &[], |what| match what {
+        "redis-away" => services.redis.stop(),
+        _ => services.redis.start(),
+    });
+}
+
+/// Not a test of anything: `make screenshots` asks for it.
+#[test]
+fn screenshots() {
+    if std::env::var_os("SCREENSHOTS").is_none() {
+        return;
+    }
+    let site = Site::start();
+    let deployment = Deployment::new().set("APP_OUTBOUND_ALLOW", "127.0.0.0/8");
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let task = |body: Value| client.submit(&body);
+    for n in 0..24 {
+        let tenant = if n % 3 == 0 { "globex" } else { "acme" };
+        let done = task(json!({"vector_data": [0.1, 0.2, 0.3], "duration": 0, "metadata": {"tenant": tenant}}));
+        if n % 4 == 0 {
+            task(json!({"task_type": "web_scrape", "url": site.url("/utf8"), "metadata": {"tenant": tenant}}));
+            client.wait_status(&done, "SUCCESS", LONG);
+        }
+    }
+    let broken = |attempts: u32| json!({"task_type": "web_scrape", "url": site.url("/500"), "options": {"max_attempts": attempts}});
+    let failed = task(broken(2));
+    task(broken(1));
+    task(json!({"vector_data": [1.0], "options": {"delay": "2h"}}));
+    task(json!({"vector_data": [1.0], "options": {"queue": "gpu"}}));
+    let running: Vec<String> = [40, 60, 90].into_iter().map(|duration| task(vector(duration))).collect();
+    let stopped = task(vector(600));
+    task(broken(4));
+    client.wait_status(&failed, "FAILED", LONG);
+    client.cancel(&stopped).expect(204);
+    until("they are under way", LONG, || {
+        (client.task(&running[0])["progress"]["percent"].as_f64()? > 20.0).then_some(())
+    });
+    let folder = std::path::Path::new("docs/screenshots").canonicalize().expect("docs/screenshots is there");
+    browse("screenshots", serve.address(), &[&folder.to_string_lossy(), &running[1], &failed]);
+}

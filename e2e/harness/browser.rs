@@ -1,0 +1,71 @@
+//! Browser: real headless Chromium, driven by the scripts in `e2e/browser`.
+//!
+//! A scenario is one run of node. Where it needs something done outside the browser, it prints a line that begins with
+//! `?`, and goes on when it has read a line.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+const FOLDER: &str = "e2e/browser";
+
+/// What the scripts need, installed once.
+static INSTALLED: LazyLock<()> = LazyLock::new(|| {
+    if Path::new(FOLDER).join("node_modules/playwright-core").exists() {
+        return;
+    }
+    let installed = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(FOLDER).output();
+    let works = installed.as_ref().is_ok_and(|output| output.status.success());
+    assert!(works, "npm ci failed in {FOLDER}: `make browser` says what is missing: {installed:?}");
+});
+/// One browser at a time: a machine with two cores is slow with more, and each scenario has deadlines of its own.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario to its end; fails with what it says.
+#[track_caller]
+pub fn browse(scenario: &str, address: SocketAddr, arguments: &[&str]) {
+    browse_with(scenario, address, arguments, |what| panic!("{scenario} asks for {what}"));
+}
+
+/// The same, doing what the scenario asks for.
+#[track_caller]
+pub fn browse_with(scenario: &str, address: SocketAddr, arguments: &[&str], mut outside: impl FnMut(&str)) {
+    LazyLock::force(&INSTALLED);
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut node = Command::new("node")
+        .args(["run.mjs", scenario, &format!("http://{address}")])
+        .args(arguments)
+        .current_dir(FOLDER)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("node starts: `make browser` says what is missing");
+    let mut stderr = node.stderr.take().unwrap();
+    let errors = std::thread::spawn(move || std::io::read_to_string(&mut stderr).unwrap_or_default());
+    let mut stdin = node.stdin.take().unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(node.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        match line.strip_prefix('?') {
+            Some(what) => {
+                outside(what);
+                let _ = writeln!(stdin, "done");
+            }
+            None => said += &format!("{line}\n"),
+        }
+    }
+    let status = node.wait().unwrap();
+    assert!(status.success(), "{scenario}:\n{said}{}", errors.join().unwrap_or_default());
+}
+
+/// Runs the unit tests of the dashboard's modules.
+#[track_caller]
+pub fn run_module_tests() {
+    let output = Command::new("node").args(["--test", "unit/"]).current_dir(FOLDER).output();
+    let output = output.expect("node starts: `make browser` says what is missing");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
