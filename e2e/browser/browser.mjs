@@ -18,7 +18,7 @@ export async function withBrowser(base, run) {
     });
     page.on("console", (message) => {
       // What the network says is told by the page itself, and some scenarios cut it off.
-      if (message.type() === "error" && !/Failed to load resource|net::ERR/.test(message.text())) trouble.push(`console: ${message.text()}`);
+      if (message.type() === "error" && !/Failed to load resource|net::ERR|Failed to fetch dynamically/.test(message.text())) trouble.push(`console: ${message.text()}`);
     });
     if (options.before) await page.addInitScript(options.before);
     await page.goto(path);

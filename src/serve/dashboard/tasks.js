@@ -122,7 +122,7 @@ export async function open({ main, params, title, isCurrent }) {
     show(part.empty, ids.length === 0);
     show($("table"), ids.length > 0);
     if (ids.length) return;
-    part.empty.replaceChildren(...(filtered
+    part.empty.replaceChildren(...(params.get("cursor") ? [el("b", {}, "That was all: nothing is older.")] : filtered
       ? [el("b", {}, "No task matches."), el("span", {}, inWords(params)), el("p", { class: "buttons" }, el("a", { class: "button", href: "/ui/tasks" }, "Clear filters"), params.get("since") ? el("a", { class: "button", href: link({ since: "" }) }, "Search all time") : null)]
       : [el("b", {}, "No tasks yet."), el("a", { class: "button primary", href: "/ui/submit" }, "Submit a task"), el("pre", {}, `curl ${location.origin}/tasks -H 'content-type: application/json' \\\n  -d '{"vector_data": [0.1, 0.2, 0.3], "duration": 5}'`)]));
   }
