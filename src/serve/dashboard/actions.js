@@ -128,7 +128,7 @@ export async function bulk(verb, which, words) {
       return false;
     }
     const title = `${verb === "retry" ? "Retry" : "Cancel"} ${more ? `more than ${number(found)} tasks` : count(found, "task")}?`;
-    const left = asked > found ? ` ${number(asked - found)} others cannot be ${DONE[verb]}.` : "";
+    const left = asked > found ? ` Of them ${number(asked - found)} cannot be ${DONE[verb]}.` : "";
     const stakes = verb === "cancel" ? " What runs will stop, and its work is lost." : "";
     const sure = await ask({
       title, words: `${words}.${stakes}${left} The number may change until it is done.`, no: "Keep as they are", yes: verb === "retry" ? "Retry" : "Cancel tasks",
@@ -136,7 +136,7 @@ export async function bulk(verb, which, words) {
     });
     if (!sure) return false;
     toast(`${verb === "retry" ? "Retrying" : "Cancelling"} ${number(found)}…`);
-    const { count: done } = (await call("POST", `/tasks/${verb}`, { body: which })).data;
+    const { count: done } = (await call("POST", `/tasks/${verb}`, { body: which, patience: 600000 })).data;
     const missed = !more && found > done ? `, ${number(found - done)} had changed meanwhile` : "";
     toast(`${number(done)} ${DONE[verb]}${missed}.`);
     return true;

@@ -45,8 +45,8 @@ const query = (values) => {
  * One request.
  * @returns {Promise<{status: number, data: any, text: string, next: string|null}>}
  */
-export async function call(method, path, { body, key, params, signal, quiet } = {}) {
-  const limit = AbortSignal.timeout(15000);
+export async function call(method, path, { body, key, params, signal, quiet, patience = 15000 } = {}) {
+  const limit = AbortSignal.timeout(patience);
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;

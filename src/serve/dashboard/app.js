@@ -62,7 +62,8 @@ async function show(moved) {
   }
   if (moved) {
     const heading = $("h1");
-    if (heading) {
+    // Who types already is not interrupted.
+    if (heading && !document.activeElement?.matches("input, textarea, select")) {
       heading.tabIndex = -1;
       heading.focus({ preventScroll: true });
     }
@@ -110,8 +111,10 @@ function find(words) {
 
 const acts = {
   find(_, form) {
-    find(form.q.value);
+    const words = form.q.value;
     form.q.value = "";
+    form.q.blur();
+    find(words);
   },
   pause: () => live.togglePause(),
   "try-now": () => live.tryNow(),
@@ -167,8 +170,19 @@ function onClick(event) {
   if (link.getAttribute("aria-disabled") !== "true") go(link.href);
 }
 
+/** The arrows go from tab to tab, as the pattern of ARIA has it. */
+function onTabKey(event) {
+  const tabs = [...event.target.parentElement.querySelectorAll("[role=tab]")];
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  const next = tabs[(tabs.indexOf(event.target) + step + tabs.length) % tabs.length];
+  next.focus();
+  next.click();
+}
+
 function onKey(event) {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.target.matches("[role=tab]")) onTabKey(event);
   const typing = event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
   if (event.key === "Escape" && typing) return typing.blur();
   if (!keys || typing || document.querySelector("dialog[open]")) return;

@@ -48,6 +48,15 @@ export function heard() {
   heardAt = now();
 }
 
+/** What was asked without a stream went well, or did not. */
+export function report(works) {
+  if (stream) return;
+  if (!works) {
+    failed = true;
+    change("offline");
+  } else if (isLost()) change("live");
+}
+
 function disconnect() {
   run += 1;
   stream?.stop();

@@ -101,6 +101,14 @@ export function makeLog(id, params, drawn) {
     draw();
   });
 
+  /** The address says what is shown. */
+  function remember() {
+    const wanted = new URLSearchParams(location.search);
+    for (const [name, value, usual] of [["level", part.level.value.toLowerCase(), "info"], ["delivery", view.delivery, ""]]) value === usual ? wanted.delete(name) : wanted.set(name, value);
+    history.replaceState({}, "", location.pathname + (wanted.size ? `?${wanted}` : "") + location.hash);
+    redraw();
+  }
+
   return {
     node: root,
     add,
@@ -143,15 +151,14 @@ export function makeLog(id, params, drawn) {
     show(delivery) {
       view.delivery = String(delivery);
       part.delivery.value = view.delivery;
-      redraw();
+      remember();
     },
-    redraw,
     act: {
       "log-delivery"(choice) {
         view.delivery = choice.value;
-        redraw();
+        remember();
       },
-      "log-level": () => redraw(),
+      "log-level": remember,
       "log-find"(field) {
         view.find = field.value;
         redraw();

@@ -96,7 +96,7 @@ export async function open({ main, params, title, isCurrent }) {
   draw();
   countFailures().catch(() => {});
   const stop = strip.watch(draw);
-  const minute = setInterval(() => live.isLost() || countFailures().catch(() => {}), 60000);
+  const minute = setInterval(() => live.isLost() || live.isPaused() || countFailures().catch(() => {}), 60000);
   live.begin({ url: () => "/events", event: ({ data }) => strip.take(JSON.parse(data)), refetch: () => strip.refetch() });
   return {
     act: {

@@ -219,7 +219,7 @@ export async function open({ main, id, params, title, isCurrent }) {
   strip.refetch().catch(() => {});
   const slow = setInterval(() => {
     if (document.hidden || live.isPaused() || live.isLost()) return;
-    strip.refetch().catch(() => {});
+    strip.refetch().then(() => live.report(true), (failure) => live.report(failure.status > 0));
     const task = store.get(id);
     if (task.status === "RUNNING") readLine().then(store.touch, () => {});
     if (!isFinal(task.status)) read().catch(() => {});

@@ -6,7 +6,7 @@ import { call, get, now, session } from "./api.js";
 import { makeStore } from "./store.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
-import { bulk, say, toast } from "./actions.js";
+import { bulk, cancel, retry, say, toast } from "./actions.js";
 import { go } from "./app.js";
 import { row } from "./row.js";
 
@@ -128,7 +128,7 @@ export async function open({ main, params, title, isCurrent }) {
   }
 
   function drawChips() {
-    const chips = [...params].filter(([name]) => NAMES[name] || name.startsWith("meta.")).map(([name, value]) => {
+    const chips = [...params].filter(([name]) => NAMES[name] || name.startsWith("meta.") || (name === "status" && statuses.length > 1)).map(([name, value]) => {
       const said = name === "since" ? `last ${value}` : `${NAMES[name] || name} = ${value}`;
       return el("li", {}, bdi(said), el("button", { type: "button", class: "quiet icon", "data-act": "drop", "data-name": name, "aria-label": `Remove ${said}` }, "✕"));
     });
@@ -136,10 +136,12 @@ export async function open({ main, params, title, isCurrent }) {
     $(".chips").replaceChildren(...chips);
     const form = $(".menu form");
     for (const name of ["queue", "error", "since"]) form[name].value = params.get(name) || "";
-    get("/task-types").then((types) => {
-      form.task_type.append(...types.map((type) => el("option", {}, type.task_type)));
-      form.task_type.value = params.get("task_type") || "";
-    }, () => {});
+    const kind = params.get("task_type");
+    if (kind) form.task_type.append(el("option", { selected: true }, kind));
+    // Asked for when the menu opens, and not with every list.
+    $(".menu").addEventListener("toggle", () => get("/task-types").then((types) => {
+      form.task_type.append(...types.filter((type) => type.task_type !== kind).map((type) => el("option", {}, type.task_type)));
+    }, () => {}), { once: true });
     $("[data-act=limit]").value = String(limit);
   }
 
@@ -217,6 +219,11 @@ export async function open({ main, params, title, isCurrent }) {
     render();
   };
   async function more(button) {
+    if (!allMatching && chosen.size === 1) {
+      const [id] = chosen;
+      const task = await (button.dataset.verb === "retry" ? retry(id) : cancel(store.get(id)));
+      return task && store.apply(task);
+    }
     const which = allMatching ? { filter: filterBody(params) } : { ids: [...chosen] };
     const done = await bulk(button.dataset.verb, which, allMatching ? inWords(params) : `${count(chosen.size, "task")} selected`);
     if (done && isCurrent()) {
