@@ -8,6 +8,7 @@ pub(crate) mod doorbells;
 pub mod events;
 pub(crate) mod faults;
 mod lease;
+mod looker;
 pub mod model;
 pub mod queue;
 pub mod store;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 
 pub use events::Events;
 pub use lease::Held;
+use looker::Looker;
 pub use queue::Queue;
 pub use store::{End, EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
 pub use submit::Submitter;
@@ -85,6 +87,7 @@ pub struct Core {
     /// Wakes streams, long polls and cancellations.
     pub events: Events,
     submitter: Submitter,
+    looker: Looker,
 }
 
 impl Core {
@@ -100,7 +103,8 @@ impl Core {
         }
         let events = Events::new(&queue);
         let submitter = Submitter::start(store.clone(), queue.outlet().clone());
-        Ok(Self { store, queue, events, submitter })
+        let looker = Looker::start(&store);
+        Ok(Self { store, queue, events, submitter, looker })
     }
 
     /// Accepts tasks: when this returns `Ok`, they are committed. The answer is the tasks as their rows have them; with
@@ -111,7 +115,7 @@ impl Core {
 
     /// Reads one task.
     pub async fn get(&self, id: TaskId, scope: &Scope) -> Result<Lookup<Task>, StoreError> {
-        self.store.task(id, scope).await
+        self.looker.look(id, scope).await
     }
 
     /// Reads the input of one task, as it came.
@@ -138,7 +142,7 @@ impl Core {
         filter: &EventFilter,
     ) -> Result<Lookup<(Task, Vec<TaskEvent>)>, StoreError> {
         let events = self.store.events(id, filter).await?;
-        Ok(self.store.task(id, scope).await?.map(|task| (task, events)))
+        Ok(self.get(id, scope).await?.map(|task| (task, events)))
     }
 
     /// Cancels a task: one statement, for good.

@@ -26,9 +26,14 @@ pub(super) struct YesRow {
     pub(super) yes: bool,
 }
 
-/// `$2` is the owner whose tasks may be seen; NULL sees all.
-const GET: &str =
-    concat!("SELECT ", task_columns!(whole), " FROM tasks t WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)");
+/// A task, and which of the questions it answers.
+#[derive(QueryableByName)]
+struct AnswerRow {
+    #[diesel(sql_type = BigInt)]
+    question: i64,
+    #[diesel(embed)]
+    task: TaskRow,
+}
 
 /// A page of a task's events in this order.
 macro_rules! events {
@@ -45,13 +50,30 @@ macro_rules! events {
 }
 
 impl Store {
-    /// One task.
-    pub async fn task(&self, id: TaskId, scope: &Scope) -> Result<Lookup<Task>, StoreError> {
-        let rows: Vec<TaskRow> = self.rows(by_id("task", GET, id, scope)).await?;
-        match rows.into_iter().next() {
-            Some(row) => Ok(Lookup::Found(row.try_into()?)),
-            None => self.missing(id, scope).await,
+    /// The tasks that these ids name, in their order, as somebody may see them. For `None`, [`missing`](Self::missing)
+    /// tells why.
+    pub(in crate::core) async fn looks(
+        &self,
+        asked: &[(TaskId, &Scope)],
+    ) -> Result<Vec<Option<Result<Task, StoreError>>>, StoreError> {
+        // The owner is the one whose tasks may be seen; NULL sees all.
+        const LOOKS: &str = concat!(
+            "SELECT asked.question, ",
+            task_columns!(whole),
+            " FROM unnest($1, $2) WITH ORDINALITY AS asked(id, owner, question)
+              JOIN tasks t ON t.id = asked.id AND (asked.owner IS NULL OR t.owner = asked.owner)"
+        );
+        let ids: Vec<Uuid> = asked.iter().map(|(id, _)| Uuid::from(*id)).collect();
+        let owners: Vec<Option<String>> = asked.iter().map(|(_, scope)| scope.owner().map(str::to_owned)).collect();
+        let statement = sql("task", LOOKS).bind::<Array<SqlUuid>, _>(ids).bind::<Array<Nullable<Text>>, _>(owners);
+        let rows: Vec<AnswerRow> = self.rows(statement).await?;
+        let mut answers: Vec<Option<Result<Task, StoreError>>> = asked.iter().map(|_| None).collect();
+        for row in rows {
+            if let Some(answer) = usize::try_from(row.question - 1).ok().and_then(|at| answers.get_mut(at)) {
+                *answer = Some(row.task.try_into());
+            }
         }
+        Ok(answers)
     }
 
     /// These tasks, in this order; those that are gone are left out.
@@ -74,7 +96,7 @@ impl Store {
     }
 
     /// What to say of an id that no row answers to.
-    pub(super) async fn missing<T>(&self, id: TaskId, scope: &Scope) -> Result<Lookup<T>, StoreError> {
+    pub(in crate::core) async fn missing<T>(&self, id: TaskId, scope: &Scope) -> Result<Lookup<T>, StoreError> {
         const PURGED: &str = "SELECT true AS yes FROM tombstones WHERE task_id = $1 AND ($2 IS NULL OR owner = $2)";
         let rows: Vec<YesRow> = self.rows(by_id("missing", PURGED, id, scope)).await?;
         Ok(if rows.iter().any(|row| row.yes) { Lookup::Gone } else { Lookup::Missing })
