@@ -11,9 +11,7 @@ use ureq::{
     http::{self, HeaderMap, Method},
     unversioned::{
         resolver::DefaultResolver,
-        transport::{
-            Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport, time::Duration as Limit,
-        },
+        transport::{Connector, DefaultConnector},
     },
 };
 use url::{Host, Url};
@@ -22,6 +20,7 @@ use super::{
     exit::Exit,
     failure::Failure,
     screen::{Screen, Talk},
+    silence::{NoLongSilence, SILENCE},
     time::Clock,
 };
 use crate::config::Secret;
@@ -32,8 +31,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
 /// The longest that the API holds an answer.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(50);
-/// A stream says something every 15 s: after this much silence its connection is dead.
-const SILENCE: Duration = Duration::from_secs(20);
 /// Between the first two tries; doubled from try to try.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -332,45 +329,6 @@ fn refusal(status: u16, headers: &HeaderMap, body: &str) -> Mishap {
     }
     let seconds = headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
     Mishap::Busy(failure, seconds.map(Duration::from_secs))
-}
-
-/// Gives a connection up when nothing has come for a while, however long its answer may last in all.
-#[derive(Debug)]
-struct NoLongSilence;
-
-/// A connection under that rule.
-#[derive(Debug)]
-struct Impatient<T>(T);
-
-impl<In: Transport> Connector<In> for NoLongSilence {
-    type Out = Impatient<In>;
-
-    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Impatient<In>>, ureq::Error> {
-        Ok(chained.map(Impatient))
-    }
-}
-
-impl<T: Transport> Transport for Impatient<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.0.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let after = Limit::Exact((*timeout.after).min(SILENCE));
-        self.0.await_input(NextTimeout { after, ..timeout })
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.0.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.0.is_tls()
-    }
 }
 
 /// Reads `--url`: where the server is, without anything secret in it.

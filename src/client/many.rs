@@ -124,12 +124,12 @@ impl Which {
     fn by_filter(&self, session: &Session, action: Action) -> Result<Exit, Failure> {
         let filter = self.filter.body(session.api.clock.now())?;
         let path = format!("/tasks/{}", action.word());
-        let ask = |dry_run: bool| {
-            let body = json!({"filter": filter, "dry_run": dry_run}).to_string();
+        let ask = |body: serde_json::Value| {
+            let body = body.to_string();
             let answer = session.api.send(&Request::post(&path, body))?;
             Ok::<_, Failure>((wire::read::<BulkOutcome>(&answer.body)?, answer.body))
         };
-        let (counted, body) = ask(true)?;
+        let (counted, body) = ask(json!({"filter": filter, "dry_run": true}))?;
         let number = format!("{}{}", counted.count, if counted.more { "+" } else { "" });
         let tasks = if number == "1" { "task" } else { "tasks" };
         if self.dry_run {
@@ -150,7 +150,7 @@ impl Which {
                 return Ok(Exit::Unexpected);
             }
         }
-        let (done, body) = ask(false)?;
+        let (done, body) = ask(json!({ "filter": filter }))?;
         let changed = counted.count - done.count;
         let meanwhile =
             if changed > 0 && !counted.more { format!(", {changed} had changed meanwhile") } else { String::new() };

@@ -18,6 +18,7 @@ mod many;
 mod screen;
 mod shell;
 mod signals;
+mod silence;
 mod submit;
 mod table;
 mod text;

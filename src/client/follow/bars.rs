@@ -28,12 +28,14 @@ pub struct Bars {
     look: Look,
     lines: usize,
     drawn_at: Option<Instant>,
+    /// There is something that they do not show yet.
+    stale: bool,
 }
 
 impl Bars {
     /// None is drawn yet.
     pub fn new(look: Look) -> Self {
-        Self { look, lines: 0, drawn_at: None }
+        Self { look, lines: 0, drawn_at: None, stale: false }
     }
 
     /// Takes them away, so that a line can be written in their place.
@@ -47,10 +49,15 @@ impl Bars {
         self.drawn_at = None;
     }
 
+    /// Something has changed.
+    pub fn touch(&mut self) {
+        self.stale = true;
+    }
+
     /// Draws them when it is time.
-    pub fn draw(&mut self, views: &[View], changed: bool, now: DateTime<Utc>) {
+    pub fn draw(&mut self, views: &[View], now: DateTime<Utc>) {
         let age = self.drawn_at.map(|at| at.elapsed());
-        if age.is_some_and(|age| age < PACE || !changed && age < TICK) {
+        if age.is_some_and(|age| age < PACE || !self.stale && age < TICK) {
             return;
         }
         self.paint(views, now);
@@ -69,9 +76,11 @@ impl Bars {
         let (columns, rows) = self.look.size();
         // The last column stays free: some terminals go to the next line there.
         let room = columns.saturating_sub(1);
-        let several = views.len() > 1;
+        let ending = |view: &View| format!("{}{} ", self.look.ellipsis(), &view.id[view.id.len().saturating_sub(4)..]);
+        let label = |view: &View| if views.len() > 1 { ending(view) } else { String::new() };
         let fits = if views.len() < rows { views.len() } else { rows.saturating_sub(2).max(1) };
-        let mut lines: Vec<String> = views.iter().take(fits).map(|view| self.line(view, room, several, now)).collect();
+        let mut lines: Vec<String> =
+            views.iter().take(fits).map(|view| self.line(view, &label(view), room, now)).collect();
         if fits < views.len() {
             lines.push(text::cut(&format!("and {} more", views.len() - fits), room, self.look.ellipsis()));
         }
@@ -85,16 +94,13 @@ impl Bars {
         write(&drawing);
         self.lines = count;
         self.drawn_at = Some(Instant::now());
+        self.stale = false;
     }
 
     /// `◐ RUNNING  ███████▋░░░  63%  630/1000  Parsing HTML  25m34s  ~40m left  try 2/4  host-3`
-    fn line(&self, view: &View, room: usize, several: bool, now: DateTime<Utc>) -> String {
+    fn line(&self, view: &View, label: &str, room: usize, now: DateTime<Utc>) -> String {
         let look = &self.look;
         let status = view.status.unwrap_or(Status::Pending);
-        let mut head = String::new();
-        if several {
-            head = format!("{}{} ", look.ellipsis(), &view.id[view.id.len().saturating_sub(4)..]);
-        }
         let word = format!("{} {}", status.sign(look), text::pad(status.word(), "CANCELLED".len()));
         let tail = tail(view, status, now);
         let message = look.safe(&message(view, status, now));
@@ -103,7 +109,7 @@ impl Bars {
             format!("{percent}{}", progress.count())
         });
         let numbers = numbers.unwrap_or_default();
-        let fixed = text::width(&head) + text::width(&word) + text::width(&numbers) + text::width(&tail) + 8;
+        let fixed = text::width(label) + text::width(&word) + text::width(&numbers) + text::width(&tail) + 8;
         let wanted = text::width(&message).min(MESSAGE);
         let bar_room = room.saturating_sub(fixed + wanted).min(WIDEST_BAR);
         let bar = match view.percent() {
@@ -115,10 +121,10 @@ impl Bars {
         let rest: Vec<String> = [bar, numbers, message, tail].into_iter().filter(|part| !part.is_empty()).collect();
         let rest = text::cut(
             &rest.join("  "),
-            room.saturating_sub(text::width(&head) + text::width(&word) + 2),
+            room.saturating_sub(text::width(label) + text::width(&word) + 2),
             look.ellipsis(),
         );
-        format!("{head}{}  {rest}", look.paint(status.style(), &word))
+        format!("{label}{}  {rest}", look.paint(status.style(), &word))
     }
 }
 
@@ -196,8 +202,8 @@ mod tests {
     #[test]
     fn without_a_total_there_is_a_count_and_no_bar() {
         let bars = Bars::new(Look::plain_terminal(Charset::Unicode));
-        assert_eq!(bars.line(&view(None, "Reading"), 79, false, Utc::now()), "◐ RUNNING    630  Reading");
-        let line = bars.line(&view(Some(63.0), "Parsing HTML"), 79, false, Utc::now());
+        assert_eq!(bars.line(&view(None, "Reading"), "", 79, Utc::now()), "◐ RUNNING    630  Reading");
+        let line = bars.line(&view(Some(63.0), "Parsing HTML"), "", 79, Utc::now());
         assert_eq!(line, "◐ RUNNING    ██████████████████▉░░░░░░░░░░░   63%  630/1000  Parsing HTML");
     }
 
@@ -206,7 +212,7 @@ mod tests {
         fn a_line_never_wraps(message in "\\PC{0,80}", columns in 1usize..120, percent in 0.0f64..100.0) {
             for charset in [Charset::Unicode, Charset::Ascii] {
                 let bars = Bars::new(Look::plain_terminal(charset));
-                let line = bars.line(&view(Some(percent), &message), columns, true, Utc::now());
+                let line = bars.line(&view(Some(percent), &message), "…JG2H ", columns, Utc::now());
                 // Status and id are never cut.
                 prop_assert!(text::width(&line) <= columns.max(24), "{line:?} in {columns}");
             }

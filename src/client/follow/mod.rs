@@ -124,10 +124,8 @@ struct Watching<'a> {
 impl Watching<'_> {
     fn run(&mut self, heard: &Receiver<Heard>) -> Result<Exit, Failure> {
         while self.views.iter().any(|view| view.exit.is_none()) {
-            let mut changed = false;
             match heard.recv_timeout(TICK) {
                 Ok(first) => {
-                    changed = true;
                     // All that is there, before anything is drawn.
                     for next in std::iter::once(first).chain(heard.try_iter()) {
                         match next {
@@ -145,7 +143,7 @@ impl Watching<'_> {
                 self.teller.tell_progress(view, now)?;
             }
             if let Some(bars) = &mut self.bars {
-                bars.draw(&self.views, changed, now);
+                bars.draw(&self.views, now);
             }
         }
         self.finish();
@@ -153,10 +151,12 @@ impl Watching<'_> {
     }
 
     fn take(&mut self, index: usize, news: &News) -> Result<(), Failure> {
-        if let Some(bars) = &mut self.bars
-            && !matches!(news, News::Progress { .. } | News::Waiting(_) | News::Ended { .. })
-        {
-            bars.clear();
+        if let Some(bars) = &mut self.bars {
+            match news {
+                News::Progress { .. } | News::Waiting(_) | News::Ended { .. } => bars.touch(),
+                // A line comes in their place.
+                _ => bars.clear(),
+            }
         }
         let screen = &self.session.screen;
         let view = &mut self.views[index];
