@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -22,6 +22,7 @@ use crate::{
     dev::{self, keeper},
     serve::Application,
     shutdown::Shutdown,
+    size,
     tasks::{Registry, context::Tools, outbound::Outbound},
     telemetry, work,
 };
@@ -30,6 +31,8 @@ use crate::{
 const SPARE_BLOCKING_THREADS: usize = 64;
 /// How long a closure that ignores every request to stop may hold up the end of the process.
 const LAST_THREADS: Duration = Duration::from_secs(1);
+/// Between two looks of `migrate --check --wait`.
+const BETWEEN_CHECKS: Duration = Duration::from_secs(1);
 /// A server that takes longer over /livez is not well.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -58,6 +61,10 @@ enum Role {
     ///
     /// Safe to run from many replicas at once: the others wait for the first and find nothing left to do.
     Migrate(MigrateRole),
+    /// Tell how many servers, workers, connections and bytes a load needs
+    ///
+    /// Arithmetic alone: nothing is contacted. docs/sizing.md explains the formulas and what they are worth.
+    Size(Box<SizeRole>),
     /// All roles in one process, with a private PostgreSQL and Redis where DATABASE_URL and REDIS_URL name none
     ///
     /// The private servers listen on 127.0.0.1, on free ports, with a password of their own. Their data stays in .dev
@@ -103,10 +110,22 @@ struct MigrateRole {
     /// Change nothing; exit with 1 when the database is behind this binary
     #[arg(long)]
     check: bool,
+    /// With --check: look again and again for this long, until the database is up to date
+    #[arg(long, requires = "check", value_parser = config::duration, value_name = "TIME")]
+    wait: Option<Duration>,
     #[command(flatten)]
     postgres: config::Postgres,
     #[command(flatten)]
     telemetry: config::Telemetry,
+}
+
+#[derive(Args)]
+struct SizeRole {
+    #[command(flatten)]
+    load: size::Load,
+    /// Print a kustomize patch for the objects of deploy/kubernetes
+    #[arg(long)]
+    yaml: bool,
 }
 
 #[derive(Args)]
@@ -141,7 +160,8 @@ pub fn main(registry: Registry) -> ExitCode {
         }
         Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop)),
-        // These two log nothing; the keeper must not even have a runtime.
+        // These log nothing; the keeper must not even have a runtime.
+        Role::Size(role) => report(role.print(), config::LogFormat::Text),
         Role::Health(role) => report(role.check(), config::LogFormat::Text),
         Role::Keep(keep) => keeper::keep(&keep),
         Role::Client(command) => command.run(cli.client, command_line()),
@@ -241,7 +261,7 @@ impl WorkRole {
 impl MigrateRole {
     async fn run(self, stop: Shutdown) -> anyhow::Result<()> {
         if self.check {
-            let Some(pending) = unless_told(&stop, migrate::check(&self.postgres)).await else { return Ok(()) };
+            let Some(pending) = unless_told(&stop, self.pending()).await else { return Ok(()) };
             let pending = pending?;
             anyhow::ensure!(pending.is_empty(), "the database is behind by {}: run app migrate", pending.join(", "));
             println!("the database is up to date");
@@ -254,6 +274,28 @@ impl MigrateRole {
             [] => println!("nothing to do: the database is up to date"),
             names => println!("migrated: {}", names.join(", ")),
         }
+        Ok(())
+    }
+}
+
+impl MigrateRole {
+    /// The migrations that the database lacks: now, or when the wait for them to be made is over.
+    async fn pending(&self) -> anyhow::Result<Vec<String>> {
+        let began = Instant::now();
+        loop {
+            let pending = migrate::check(&self.postgres).await?;
+            if pending.is_empty() || self.wait.is_none_or(|wait| began.elapsed() >= wait) {
+                return Ok(pending);
+            }
+            tokio::time::sleep(BETWEEN_CHECKS).await;
+        }
+    }
+}
+
+impl SizeRole {
+    fn print(&self) -> anyhow::Result<()> {
+        let plan = self.load.plan().map_err(anyhow::Error::msg)?;
+        print!("{}", if self.yaml { plan.patch(&self.load) } else { plan.report(&self.load) });
         Ok(())
     }
 }

@@ -3,16 +3,20 @@
 use std::{fs, path::Path};
 
 /// Room, and the rooms that it may use beside itself. A path belongs to the longest name that it begins with.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("core::model", &[]),
     ("core", &["core::model", "config", "telemetry"]),
     ("tasks", &["core::model", "config"]),
     ("serve", &["core", "core::model", "tasks", "config", "shutdown", "telemetry"]),
     ("work", &["core", "core::model", "tasks", "config", "shutdown", "telemetry"]),
     ("dev", &["config"]),
+    ("size", &["config"]),
     // As far from the server as somebody else's program: it speaks HTTP.
     ("client", &["config"]),
-    ("cli", &["client", "core", "core::model", "tasks", "serve", "work", "dev", "config", "shutdown", "telemetry"]),
+    (
+        "cli",
+        &["client", "core", "core::model", "tasks", "serve", "work", "dev", "size", "config", "shutdown", "telemetry"],
+    ),
     ("config", &["core::model"]),
     ("telemetry", &["config"]),
     ("shutdown", &[]),

@@ -4,6 +4,7 @@
 //! you implement; [`work`] runs it; [`serve`] speaks HTTP; [`config`] and [`cli`] put the roles together, [`dev`] with
 //! a private PostgreSQL and Redis; [`shutdown`] and [`telemetry`] are what every role needs to leave and to be seen.
 //! [`client`] stands apart: the commands that speak to a server from a terminal or a script.
+//! [`size`] is the arithmetic of `app size`.
 //!
 //! A program is [`main`] with a list of task types.
 
@@ -16,6 +17,7 @@ pub mod dev;
 mod house;
 pub mod serve;
 pub mod shutdown;
+pub mod size;
 pub mod tasks;
 pub mod telemetry;
 pub mod work;

@@ -1,0 +1,34 @@
+//! Constants: what this binary was measured to need. docs/sizing.md has the command that measures them again.
+//!
+//! Times are seconds of one core of the machine that docs/sizing.md names; sizes are bytes.
+
+/// CPU that one submit costs `serve`.
+pub const SERVE_SUBMIT_CPU: f64 = 100e-6;
+/// CPU that one poll costs `serve`.
+pub const SERVE_POLL_CPU: f64 = 70e-6;
+/// CPU that taking, starting and ending one task costs `work`, whatever the task itself does.
+pub const WORK_TASK_CPU: f64 = 35e-6;
+/// CPU that one task costs PostgreSQL from its submit to its end.
+pub const POSTGRES_TASK_CPU: f64 = 270e-6;
+/// CPU that one poll costs PostgreSQL.
+pub const POSTGRES_POLL_CPU: f64 = 50e-6;
+/// How much longer than its handler a task holds its slot: it is taken, claimed and started, and then the slot is free.
+pub const SLOT_OVERHEAD: f64 = 0.004;
+
+/// Memory of `serve` without streams, under load: a third of it was measured, the rest is for bodies in flight.
+pub const SERVE_MEMORY: f64 = 64e6;
+/// Memory of one open stream.
+pub const STREAM_MEMORY: f64 = 20e3;
+/// Memory of `work` without tasks, under load: half of it was measured, the rest is for inputs and results.
+pub const WORK_MEMORY: f64 = 48e6;
+/// Disk of one finished task in PostgreSQL with its history and indexes, without input and result.
+pub const TASK_DISK: f64 = 1_100.0;
+/// Write-ahead log of one task from its submit to its end, without input and result.
+pub const TASK_WAL: f64 = 3_000.0;
+/// Memory of one waiting task in Redis.
+pub const WAITING_REDIS: f64 = 40.0;
+
+/// Connections to Redis of one `serve`, at most.
+pub const SERVE_REDIS_CONNECTIONS: u64 = 6;
+/// Connections to Redis of one `work` with one queue, at most.
+pub const WORK_REDIS_CONNECTIONS: u64 = 7;
