@@ -24,7 +24,7 @@ pub struct Deployment<'a> {
     database: String,
     redis_database: u16,
     settings: Vec<(String, String)>,
-    program: &'static str,
+    program: String,
 }
 
 impl Deployment<'static> {
@@ -60,7 +60,9 @@ impl<'a> Deployment<'a> {
             ("APP_BIND".to_owned(), "127.0.0.1:0".to_owned()),
             ("RUST_LOG".to_owned(), "info,longrun=debug".to_owned()),
         ];
-        Self { services, database, redis_database, settings, program: env!("CARGO_BIN_EXE_app") }
+        // Measurements are taken with an optimised program, which its tests need not be.
+        let program = std::env::var("APP_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_app").to_owned());
+        Self { services, database, redis_database, settings, program }
     }
 
     /// Sets an environment variable for the processes started from here on.
@@ -84,7 +86,7 @@ impl<'a> Deployment<'a> {
     /// From here on processes are of the program that has, beside the built-in task types, those of `e2e/app.rs`.
     #[cfg(feature = "faults")]
     pub fn with_test_types(mut self) -> Self {
-        self.program = env!("CARGO_BIN_EXE_app-with-test-types");
+        self.program = env!("CARGO_BIN_EXE_app-with-test-types").to_owned();
         self
     }
 
@@ -116,7 +118,7 @@ impl<'a> Deployment<'a> {
             settings.push(((*name).to_owned(), (*value).to_owned()));
         }
         let folder = super::new_folder("empty");
-        App::start_program(self.program, &folder, arguments, &settings)
+        App::start_program(&self.program, &folder, arguments, &settings)
     }
 
     /// Runs a command of `app` to its end.

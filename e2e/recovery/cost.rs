@@ -1,7 +1,7 @@
 //! Cost: what an idle worker does all the time, and what a large healthy backlog adds to it.
 
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use super::{
     Size,
     backlog::{self, Mix},
 };
-use crate::harness::{Deployment, LONG, Services, Sql, until};
+use crate::harness::{Deployment, LONG, Services, Sql, cpu, until};
 
 /// The most that looking after a backlog of 200,000 may take: a hundredth of a core.
 const PROMISED: f64 = 0.01;
@@ -29,7 +29,8 @@ fn looking_after_a_backlog_costs_next_to_nothing() {
         thread::sleep(Duration::from_secs(seconds));
         let time = began.elapsed().as_secs_f64();
         let statements = (statements_settled(&sql) - statements) as f64 / time;
-        let shares: Vec<f64> = pids.iter().zip(cpu).map(|(pid, before)| (self::cpu(*pid) - before) / time).collect();
+        let shares: Vec<f64> =
+            pids.iter().zip(cpu).map(|(pid, before)| (crate::harness::cpu(*pid) - before) / time).collect();
         (shares, statements)
     };
     // What a start takes is over when the first look for lost doorbells is.
@@ -76,25 +77,4 @@ fn statements(sql: &Sql) -> i64 {
 fn statements_settled(sql: &Sql) -> i64 {
     sql.run("SELECT pg_stat_force_next_flush()").unwrap();
     statements(sql)
-}
-
-/// CPU seconds of a process, of its living children, and of its children that have ended.
-fn cpu(pid: u32) -> f64 {
-    const TICKS_A_SECOND: f64 = 100.0;
-    let fields = |pid: u32| -> Vec<u64> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let rest = stat.rsplit(')').next().unwrap_or_default().to_owned();
-        rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect()
-    };
-    // The fields after the name begin with the third one: see proc(5).
-    let own: u64 = fields(pid)[11..15].iter().sum();
-    let mut children = 0;
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let stat = fields(child);
-        if stat.get(1) == Some(&u64::from(pid)) {
-            children += stat[11] + stat[12];
-        }
-    }
-    (own + children) as f64 / TICKS_A_SECOND
 }
