@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io::Write,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::chown,
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Sql, programs, until, watchdog};
+use super::{Host, Sql, programs, until, watchdog};
 
 /// The superuser of every cluster here; connections from this machine are trusted.
 const USER: &str = "longrun";
@@ -46,8 +47,8 @@ static PRISTINE: LazyLock<PathBuf> = LazyLock::new(|| {
 static SHARED: LazyLock<Services> = LazyLock::new(|| {
     let fast = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=500"];
     Services {
-        postgres: Postgres::start_new("postgres", &fast),
-        redis: Redis::start_new("redis"),
+        postgres: Postgres::start_new("postgres", Ipv4Addr::LOCALHOST, &fast),
+        redis: Redis::start_new("redis", Ipv4Addr::LOCALHOST),
         redis_databases: 0.into(),
     }
 });
@@ -69,8 +70,18 @@ impl Services {
 
     /// A pair for one test, with durable settings. It goes with the value.
     pub fn private() -> Services {
-        let postgres = Postgres::start_new("private-postgres", &["max_connections=100"]);
-        Services { postgres, redis: Redis::start_new("private-redis"), redis_databases: 0.into() }
+        let postgres = Postgres::start_new("private-postgres", Ipv4Addr::LOCALHOST, &["max_connections=100"]);
+        let redis = Redis::start_new("private-redis", Ipv4Addr::LOCALHOST);
+        Services { postgres, redis, redis_databases: 0.into() }
+    }
+
+    /// The same, each on a host of its own.
+    pub fn on_hosts(postgres: &Host, redis: &Host) -> Services {
+        let (at, settings) = (postgres.address(), ["max_connections=100"]);
+        let postgres = postgres.run(|| Postgres::start_new("host-postgres", at, &settings));
+        let at = redis.address();
+        let redis = redis.run(|| Redis::start_new("host-redis", at));
+        Services { postgres, redis, redis_databases: 0.into() }
     }
 
     /// The number of a Redis database that nobody else has.
@@ -89,13 +100,18 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    fn start_new(name: &str, settings: &[&str]) -> Self {
+    fn start_new(name: &str, at: Ipv4Addr, settings: &[&str]) -> Self {
         let folder = watchdog::new_folder(name);
         let copied = Command::new("cp").arg("-a").arg(PRISTINE.join(".")).arg(&folder).status().expect("cp runs");
         assert!(copied.success(), "the pristine cluster could not be copied");
+        if !at.is_loopback() {
+            // A network of the test's own, which nobody else reaches.
+            let mut access = File::options().append(true).open(folder.join("pg_hba.conf")).unwrap();
+            writeln!(access, "host all all {at}/8 trust").unwrap();
+        }
         give_to_postgres(&folder);
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let postgres = Self { server: Server::new(name), folder, settings };
+        let postgres = Self { server: Server::new(name, at), folder, settings };
         postgres.start();
         postgres
     }
@@ -107,7 +123,8 @@ impl Postgres {
                 let mut command = programs::unprivileged(&programs::POSTGRES.join("postgres"));
                 command.arg("-D").arg(&self.folder);
                 let port = format!("port={port}");
-                let own = ["listen_addresses=127.0.0.1", &port, "unix_socket_directories=", "max_wal_size=256MB"];
+                let listen = format!("listen_addresses={}", self.server.at);
+                let own = [&*listen, &port, "unix_socket_directories=", "max_wal_size=256MB"];
                 for setting in own.into_iter().chain(self.settings.iter().map(String::as_str)) {
                     command.args(["-c", setting]);
                 }
@@ -115,7 +132,7 @@ impl Postgres {
             },
             // Immediate shutdown: nothing is kept, but shared memory is given back.
             Signal::SIGQUIT,
-            |port| Sql::connect(&url(port, "postgres")).is_ok_and(|sql| sql.run("SELECT 1").is_ok()),
+            |port| Sql::connect(&url(self.server.at, port, "postgres")).is_ok_and(|sql| sql.run("SELECT 1").is_ok()),
         );
     }
 
@@ -131,7 +148,7 @@ impl Postgres {
 
     /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
-        url(self.server.port(), database)
+        url(self.server.at, self.server.port(), database)
     }
 
     /// Where it listens on 127.0.0.1.
@@ -147,8 +164,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    fn start_new(name: &str) -> Self {
-        let redis = Self { folder: watchdog::new_folder(name), server: Server::new(name) };
+    fn start_new(name: &str, at: Ipv4Addr) -> Self {
+        let redis = Self { folder: watchdog::new_folder(name), server: Server::new(name, at) };
         redis.start();
         redis
     }
@@ -160,13 +177,17 @@ impl Redis {
                 let mut command = Command::new(&*programs::REDIS);
                 command.current_dir(&self.folder).stdin(Stdio::null());
                 let (port, databases) = (port.to_string(), REDIS_DATABASES.to_string());
-                command.args(["--port", &port, "--bind", "127.0.0.1", "--databases", &databases]);
+                command.args(["--port", &port, "--bind", &self.server.at.to_string(), "--databases", &databases]);
+                command.args(["--protected-mode", "no"]);
                 command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(&self.folder);
                 std::os::unix::process::CommandExt::process_group(&mut command, 0);
                 command
             },
             Signal::SIGKILL,
-            |port| connect_redis(port, 0).is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok()),
+            |port| {
+                connect_redis(self.server.at, port, 0)
+                    .is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
+            },
         );
     }
 
@@ -182,7 +203,7 @@ impl Redis {
 
     /// The URL of one of its databases.
     pub fn url(&self, database: u16) -> String {
-        format!("redis://127.0.0.1:{}/{database}", self.server.port())
+        format!("redis://{}:{}/{database}", self.server.at, self.server.port())
     }
 
     /// Where it listens on 127.0.0.1.
@@ -192,7 +213,7 @@ impl Redis {
 
     /// Runs a command in one of its databases: `["LLEN", "v1:ready:{default}:normal"]`.
     pub fn command<T: redis::FromRedisValue>(&self, database: u16, words: &[&str]) -> T {
-        let mut connection = connect_redis(self.server.port(), database).expect("Redis answers");
+        let mut connection = connect_redis(self.server.at, self.server.port(), database).expect("Redis answers");
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word);
@@ -204,6 +225,8 @@ impl Redis {
 /// A process that listens on one port and can be started again there.
 struct Server {
     name: String,
+    /// Where it listens.
+    at: Ipv4Addr,
     state: Mutex<State>,
 }
 
@@ -214,8 +237,8 @@ struct State {
 }
 
 impl Server {
-    fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), state: Mutex::new(State { port: 0, child: None, starts: 0 }) }
+    fn new(name: &str, at: Ipv4Addr) -> Self {
+        Self { name: name.to_owned(), at, state: Mutex::new(State { port: 0, child: None, starts: 0 }) }
     }
 
     fn start(&self, command: impl Fn(u16) -> Command, at_the_end: Signal, answers: impl Fn(u16) -> bool) {
@@ -285,12 +308,12 @@ impl Drop for Server {
     }
 }
 
-fn url(port: u16, database: &str) -> String {
-    format!("postgresql://{USER}@127.0.0.1:{port}/{database}")
+fn url(at: Ipv4Addr, port: u16, database: &str) -> String {
+    format!("postgresql://{USER}@{at}:{port}/{database}")
 }
 
-fn connect_redis(port: u16, database: u16) -> redis::RedisResult<redis::Connection> {
-    redis::Client::open(format!("redis://127.0.0.1:{port}/{database}"))?.get_connection()
+fn connect_redis(at: Ipv4Addr, port: u16, database: u16) -> redis::RedisResult<redis::Connection> {
+    redis::Client::open(format!("redis://{at}:{port}/{database}"))?.get_connection()
 }
 
 fn free_port() -> u16 {
