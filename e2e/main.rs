@@ -22,11 +22,14 @@ mod crash;
 mod crash_points;
 mod dashboard;
 mod dev;
+mod guide;
 mod http_workers;
 #[cfg(feature = "faults")]
 mod ledger;
 mod migrate;
 mod model;
+#[cfg(feature = "faults")]
+mod multi_host;
 mod network;
 mod old_clients;
 mod persistence;
@@ -34,9 +37,12 @@ mod recovery;
 mod restart;
 mod retries;
 #[cfg(feature = "faults")]
+mod rolling;
+#[cfg(feature = "faults")]
 mod rules;
 mod scraper;
 mod sink;
+mod sizing;
 #[cfg(feature = "faults")]
 mod soak;
 mod startup;
