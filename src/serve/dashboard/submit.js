@@ -1,7 +1,7 @@
 // Submit: a task by hand. The key is made when the form opens, so a second click, or a try after an outage, makes one
 // task.
 
-import { attr, bdi, el, show, template, text, partsOf } from "./dom.js";
+import { attr, el, show, template, text, partsOf } from "./dom.js";
 import { call, get, newKey } from "./api.js";
 import { indent, countdown } from "./format.js";
 import { collect, commands, bodyOf, initial, plan, show as shown } from "./form.js";
@@ -31,7 +31,8 @@ function input(field, prefix, controls) {
   if (field.kind === "boolean") control.checked = field.schema.default === true;
   else control.value = initial(field);
   controls.set(field.pointer, { field, control, wrong });
-  const range = ["minimum", "maximum", "minLength", "maxLength"].filter((name) => field.schema[name] !== undefined).map((name) => `${name} ${field.schema[name]}`).join(", ");
+  const { minimum, maximum } = field.schema;
+  const range = [minimum === undefined ? "" : `from ${minimum}`, maximum === undefined ? "" : `to ${maximum}`].filter(Boolean).join(" ");
   const hint = el("span", { class: "hint", id: `${id}-hint` }, [field.about, range, field.kind === "list" ? "one per line" : ""].filter(Boolean).join(" · "));
   const json = field.kind === "json" ? el("details", {}, el("summary", { class: "hint" }, "Its schema"), el("pre", {}, indent(JSON.stringify(field.schema)))) : null;
   return el("div", { class: "field" }, label, control, wrong, hint, json);

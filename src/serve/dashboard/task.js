@@ -1,9 +1,10 @@
 // Task: one task: is it alive, how far, what next; and when it failed, why.
 
-import { attr, badge, bdi, copy, el, show, template, text } from "./dom.js";
-import { clock, day, duration, ending, indent, member, moment, number, percent, remaining, roughly, safe, waiting } from "./format.js";
+import { attr, badge, copy, el, show, template, text } from "./dom.js";
+import { clock, duration, ending, indent, member, moment, number, percent, remaining, roughly, safe, waiting } from "./format.js";
 import { call, get, now, session } from "./api.js";
 import { makeStore } from "./store.js";
+import { isFinal, makeAttempts } from "./attempts.js";
 import { makeLog } from "./log.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
@@ -13,17 +14,6 @@ import { go } from "./app.js";
 /** From here on a silence is worth a word, in milliseconds, however often the task reports. */
 const QUIET = 60000;
 const FOLDED = 200;
-
-/** What stood between two entries, in words. */
-function attempt(entry, last) {
-  if (entry.status !== "RUNNING") return null;
-  if (!last) return { status: "RUNNING", words: "" };
-  if (last.status === "PENDING") {
-    const failed = last.error && !/lost|handed back|released|stopped/.test(last.reason || "");
-    return failed ? { status: "FAILED", words: `${last.error.code}: ${last.error.message}`, note: "will be retried" } : { status: "BACK", words: last.reason || "handed back", note: "no attempt spent" };
-  }
-  return { status: last.status, words: last.error ? `${last.error.code}: ${last.error.message}` : "" };
-}
 
 /** @param {{main: Element, id: string, params: URLSearchParams, title: Function, isCurrent: () => boolean}} place */
 export async function open({ main, id, params, title, isCurrent }) {
@@ -41,6 +31,7 @@ export async function open({ main, id, params, title, isCurrent }) {
   if (!isCurrent()) return null;
 
   const { node, part } = template("task");
+  const attempts = makeAttempts(part.lane, part.attempts);
   const root = el("div");
   root.append(node);
   const state = badge(first.status, true);
@@ -111,42 +102,7 @@ export async function open({ main, id, params, title, isCurrent }) {
     text(part.stuck, stuck ? `No progress for ${duration(quiet)}; ${lease > 30000 ? `and no sign of life from its worker for ${duration(lease)}` : "its worker is alive"}.` : "");
   }
 
-  let drawnLine = "";
-  function drawTimeline() {
-    const ms = now();
-    const entries = timeline.entries;
-    const end = (n) => (entries[n + 1] ? Date.parse(entries[n + 1].at) : entries[n] && isFinal(entries[n].status) ? Date.parse(entries[n].at) : ms);
-    const spans = entries.map((entry, n) => ({ entry, next: entries[n + 1], from: Date.parse(entry.at), to: end(n) })).filter(({ entry }) => !isFinal(entry.status));
-    part.lane.replaceChildren(...spans.map(({ entry, next, from, to }) => {
-      const took = attempt(entry, next);
-      const wide = (to - from) / (spans[spans.length - 1].to - spans[0].from) > 0.07;
-      const label = !wide ? "" : took ? `${entry.attempt} ${duration(to - from)}` : `wait ${duration(to - from)}`;
-      const node = el("span", { class: took ? (took.status === "BACK" ? "" : took.status) : "wait" }, label);
-      node.style.flexGrow = String(Math.max(1, to - from));
-      node.style.flexBasis = "0";
-      return node;
-    }));
-    // Told again only when there is something else to tell: the list is for reading and selecting.
-    const now_ = entries.length + (entries[entries.length - 1]?.status || "") + zoneOf();
-    if (drawnLine !== now_) {
-      drawnLine = now_;
-      part.attempts.replaceChildren(...spans.filter(({ entry }) => entry.status === "RUNNING").map(({ entry, next, from, to }) => {
-        const { status, words, note } = attempt(entry, next);
-        const shape = badge(status === "BACK" ? "PENDING" : status);
-        if (status === "BACK") {
-          text(shape.node.lastElementChild, "handed back");
-          attr(shape.node.querySelector("use"), "href", "#s-BACK");
-        }
-        const until = status === "RUNNING" ? "" : clock(to);
-        const more = [words && safe(words), note].filter(Boolean).join(", ");
-        return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from, status !== "RUNNING")), el("span", {}, entry.worker?.host || ""), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `its log, of delivery ${entry.delivery}` }, "its log"));
-      }));
-      if (!part.attempts.children.length) part.attempts.append(el("li", { class: "muted" }, el("span"), "Not started yet."));
-    }
-    for (const running of part.attempts.querySelectorAll("[data-from]")) text(running, duration(ms - Number(running.dataset.from)));
-  }
-  const zoneOf = () => clock(0);
-  const isFinal = (status) => !["PENDING", "RUNNING"].includes(status);
+  const drawTimeline = () => attempts.update(timeline.entries);
 
   async function drawTab() {
     const panel = root.querySelector("#panel");

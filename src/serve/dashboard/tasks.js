@@ -1,45 +1,19 @@
 // Tasks: the list. Rows change in place; they never move, appear or vanish under the pointer.
 
 import { attr, bdi, copy, el, keyed, show, template, text } from "./dom.js";
-import { count, ending, moment, number, span } from "./format.js";
-import { call, get, now, session } from "./api.js";
+import { count, ending, moment, number } from "./format.js";
+import { call, get, session } from "./api.js";
 import { makeStore } from "./store.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
 import { bulk, cancel, retry, say, toast } from "./actions.js";
 import { go } from "./app.js";
 import { row } from "./row.js";
+import { NAMES, filterBody, filters, inWords } from "./filters.js";
 
-const NAMES = { task_type: "type", queue: "queue", error: "error", priority: "priority", since: "last", created_after: "after", created_before: "before" };
 const NOTHING = "0".repeat(26);
 /** The pages before this one, so that Newer leads where Older came from. */
 const trail = [];
-
-/** The filters as the API takes them. @param {URLSearchParams} params */
-export function filters(params) {
-  const wanted = {};
-  for (const [name, value] of params) {
-    if (name.startsWith("meta.")) wanted[`metadata.${name.slice(5)}`] = value;
-    else if (name === "since") wanted.created_after = new Date(Math.floor((now() - (span(value) || 0)) / 1e4) * 1e4).toISOString();
-    else if (["status", "task_type", "queue", "error", "priority", "created_after", "created_before"].includes(name)) wanted[name] = value;
-  }
-  return wanted;
-}
-
-/** The same for a body. */
-function filterBody(params) {
-  const body = { metadata: {} };
-  for (const [name, value] of Object.entries(filters(params))) {
-    if (name.startsWith("metadata.")) body.metadata[name.slice(9)] = value;
-    else body[name] = name === "status" ? value.split(",") : value;
-  }
-  return body;
-}
-
-function inWords(params) {
-  const words = [...params].filter(([name]) => name !== "limit" && name !== "cursor").map(([name, value]) => (name === "status" ? value : `${NAMES[name] || name} ${value}`));
-  return words.length ? words.join(", ") : "All tasks";
-}
 
 /** @param {{main: Element, params: URLSearchParams, title: (words: string) => void, isCurrent: () => boolean}} place */
 export async function open({ main, params, title, isCurrent }) {
