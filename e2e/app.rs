@@ -5,7 +5,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use longrun::tasks::{Context, Failure, Registry, TaskKind, scrape::WebScrape, vector::VectorProcessing};
+use longrun::tasks::{
+    Context, Defaults, Failure, Isolation, Limits, Registry, TaskKind, scrape::WebScrape, vector::VectorProcessing,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,8 @@ fn main() -> ExitCode {
         .with(Cling)
         .with(Kill)
         .with(Odd)
-        .with(Hostile);
+        .with(Hostile)
+        .with(Apart);
     longrun::main(match std::env::var("E2E_BUILD").as_deref() {
         Ok("old") => today.with(ChangedBefore),
         _ => today.with(Changed).with(Newer),
@@ -127,6 +130,85 @@ impl TaskKind for Kill {
         }
         Ok(())
     }
+}
+
+/// Runs in a process of its own, and behaves there as it is told.
+struct Apart;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ApartInput {
+    how: Behaviour,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Behaviour {
+    /// Says something, and what it sees of its environment.
+    Well,
+    Abort,
+    Panic,
+    Overflow,
+    /// Never asks whether it should stop.
+    Loop,
+    Leak,
+    /// Comes back in a while.
+    Snooze,
+}
+
+#[derive(Serialize)]
+struct Seen {
+    pid: u32,
+    secrets: Vec<String>,
+    resumed: Option<i64>,
+}
+
+impl TaskKind for Apart {
+    const NAME: &'static str = "apart";
+    const ALIASES: &'static [&'static str] = &["aside"];
+    const DESCRIPTION: &'static str = "Misbehaves at a distance";
+    type Input = ApartInput;
+    type Output = Seen;
+
+    fn defaults(&self) -> Defaults {
+        let limits = Limits { memory: Some(256 << 20), ..Limits::default() };
+        Defaults { isolation: Isolation::Process(limits), ..Defaults::default() }
+    }
+
+    async fn run(&self, input: ApartInput, ctx: Context) -> Result<Seen, Failure> {
+        match input.how {
+            Behaviour::Well => {}
+            Behaviour::Abort => std::process::abort(),
+            Behaviour::Panic => panic!("as it was told"),
+            Behaviour::Overflow => drop(deeper(&[1; 1024], 0)),
+            Behaviour::Loop => loop {
+                std::hint::spin_loop();
+            },
+            Behaviour::Leak => {
+                let mut kept = Vec::new();
+                loop {
+                    kept.push(vec![1_u8; 1 << 20]);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            Behaviour::Snooze if ctx.delivery() == 1 => {
+                ctx.checkpoint(&7)?;
+                return Err(Failure::snooze(Duration::from_millis(300)));
+            }
+            Behaviour::Snooze => {}
+        }
+        ctx.info("here");
+        ctx.step(1, 1)?;
+        let secrets = std::env::vars().map(|(name, _)| name).filter(|name| name.ends_with("_URL")).collect();
+        Ok(Seen { pid: std::process::id(), secrets, resumed: ctx.resume() })
+    }
+}
+
+#[expect(unconditional_recursion, reason = "that is what it is for")]
+fn deeper(above: &[u8; 1024], depth: u64) -> u64 {
+    let mut here = *above;
+    here[depth as usize % 1024] = depth as u8;
+    deeper(&here, depth + 1) + u64::from(here[0])
 }
 
 /// Says and returns what PostgreSQL does not take.

@@ -12,6 +12,7 @@ mod cancel;
 #[cfg(feature = "faults")]
 mod cli;
 mod clients;
+mod commands;
 mod contract_http;
 mod contract_many;
 mod contract_nginx;
@@ -33,6 +34,8 @@ mod multi_host;
 mod network;
 mod old_clients;
 mod persistence;
+#[cfg(feature = "faults")]
+mod processes;
 mod recovery;
 mod restart;
 mod retries;

@@ -23,7 +23,15 @@ use crate::{
     serve::Application,
     shutdown::Shutdown,
     size,
-    tasks::{Registry, context::Tools, outbound::Outbound},
+    tasks::{
+        Registry, command,
+        context::Tools,
+        outbound::Outbound,
+        process::{
+            AttemptChild,
+            isolated::{Household, isolated},
+        },
+    },
     telemetry, work,
 };
 
@@ -77,12 +85,16 @@ enum Role {
     Keep(keeper::Keep),
     #[command(flatten)]
     Client(client::Command),
+    #[command(hide = true)]
+    AttemptChild(AttemptChild),
 }
 
 #[derive(Args)]
 struct ServeRole {
     #[command(flatten)]
     http: config::Http,
+    #[command(flatten)]
+    tasks: config::Tasks,
     #[command(flatten)]
     postgres: config::Postgres,
     #[command(flatten)]
@@ -95,6 +107,8 @@ struct ServeRole {
 struct WorkRole {
     #[command(flatten)]
     work: config::Work,
+    #[command(flatten)]
+    tasks: config::Tasks,
     #[command(flatten)]
     outbound: config::Outbound,
     #[command(flatten)]
@@ -135,6 +149,8 @@ struct DevRole {
     #[command(flatten)]
     work: config::Work,
     #[command(flatten)]
+    tasks: config::Tasks,
+    #[command(flatten)]
     outbound: config::Outbound,
     #[command(flatten)]
     servers: config::Dev,
@@ -160,11 +176,12 @@ pub fn main(registry: Registry) -> ExitCode {
         }
         Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop)),
-        // These log nothing; the keeper must not even have a runtime.
+        // These log nothing; the keeper and the supervisor of an attempt must not even have a runtime.
         Role::Size(role) => report(role.print(), config::LogFormat::Text),
         Role::Health(role) => report(role.check(), config::LogFormat::Text),
         Role::Keep(keep) => keeper::keep(&keep),
         Role::Client(command) => command.run(cli.client, command_line()),
+        Role::AttemptChild(child) => child.run(registry),
     }
 }
 
@@ -242,6 +259,7 @@ where
 
 impl ServeRole {
     async fn run(self, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+        let registry = all_types(registry, &self.tasks)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
         let application = Application::build(core?, Arc::new(registry), self.http)?;
         tracing::info!(address = %application.address(), "serving");
@@ -252,6 +270,7 @@ impl ServeRole {
 impl WorkRole {
     async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check().map_err(anyhow::Error::msg)?;
+        let registry = runnable(&all_types(registry, &self.tasks)?, &self.work, &self.outbound)?;
         let tools = tools(&self.work, &self.outbound)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
         work::run(core?, registry, &self.work, tools, stop).await
@@ -303,13 +322,21 @@ impl SizeRole {
 impl DevRole {
     async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check().map_err(anyhow::Error::msg)?;
+        let registry = all_types(registry, &self.tasks)?;
+        let runnable = runnable(&registry, &self.work, &self.outbound)?;
         let mut servers = dev::Servers::open(&self.servers)?;
-        let outcome = self.run_on(&mut servers, registry, &stop).await;
+        let outcome = self.run_on(&mut servers, registry, runnable, &stop).await;
         servers.stop().await;
         outcome
     }
 
-    async fn run_on(&self, servers: &mut dev::Servers, registry: Registry, stop: &Shutdown) -> anyhow::Result<()> {
+    async fn run_on(
+        &self,
+        servers: &mut dev::Servers,
+        registry: Registry,
+        runnable: Registry,
+        stop: &Shutdown,
+    ) -> anyhow::Result<()> {
         let connected = unless_told(stop, async {
             let (postgres, redis) = servers.start().await?;
             migrate::connect(&postgres).await?.run().await?;
@@ -318,10 +345,10 @@ impl DevRole {
         let Some(core) = connected.await else { return Ok(()) };
         let core = core?;
         let tools = tools(&self.work, &self.outbound)?;
-        let application = Application::build(core.clone(), Arc::new(registry.clone()), self.http.clone())?;
+        let application = Application::build(core.clone(), Arc::new(registry), self.http.clone())?;
         print!("{}", first_steps(application.address(), servers));
         let serve = then_stop(application.run_until_stopped(stop.clone()), stop);
-        let work = then_stop(work::run(core, registry, &self.work, tools, stop.clone()), stop);
+        let work = then_stop(work::run(core, runnable, &self.work, tools, stop.clone()), stop);
         tokio::select! {
             (served, worked) = async { tokio::join!(serve, work) } => served.and(worked),
             lost = servers.lost() => Err(lost),
@@ -360,11 +387,35 @@ Ctrl-C stops when running tasks have ended; a second Ctrl-C stops at once.\n\n"
 }
 
 fn tools(work: &config::Work, outbound: &config::Outbound) -> anyhow::Result<Tools> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = work.cpu_threads.map_or(cores, |number| number as usize);
     // `tasks` knows nothing of telemetry; this is where the trace gets into outbound calls.
     let http = Outbound::new(outbound)?.with_trace_headers(telemetry::trace_headers);
-    Ok(Tools { cpu: Arc::new(Semaphore::new(threads)), http })
+    Ok(Tools { cpu: Arc::new(Semaphore::new(cpu_threads(work))), http })
+}
+
+fn cpu_threads(work: &config::Work) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    work.cpu_threads.map_or(cores, |number| number as usize)
+}
+
+/// The types of the program, and those of `APP_TASKS`.
+fn all_types(mut registry: Registry, tasks: &config::Tasks) -> anyhow::Result<Registry> {
+    if let Some(file) = &tasks.tasks {
+        for command in command::read(file)? {
+            registry.add(Arc::new(command)).with_context(|| format!("APP_TASKS: {}", file.display()))?;
+        }
+    }
+    Ok(registry)
+}
+
+/// The same types as a worker runs them: commands whose programs are there, and others in processes of their own where
+/// they ask for it.
+fn runnable(registry: &Registry, work: &config::Work, outbound: &config::Outbound) -> anyhow::Result<Registry> {
+    for kind in registry.iter() {
+        kind.check_runnable()
+            .map_err(|why| anyhow::anyhow!("the task type {:?} cannot run here: {why}", kind.name()))?;
+    }
+    let household = Household { outbound: outbound.into(), cpu_threads: cpu_threads(work) };
+    Ok(isolated(registry, &household))
 }
 
 fn all_slots(work: &config::Work) -> usize {

@@ -106,6 +106,15 @@ pub struct Work {
     pub hung_after: Duration,
 }
 
+/// Task types beside those of the program.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Task types")]
+pub struct Tasks {
+    /// TOML file that declares command tasks: programs in any language. serve and work need the same one
+    #[arg(long, env = "APP_TASKS", value_name = "FILE")]
+    pub tasks: Option<PathBuf>,
+}
+
 /// What tasks may reach over the network.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Outbound")]

@@ -23,3 +23,13 @@ pub mod telemetry;
 pub mod work;
 
 pub use cli::main;
+
+/// What a file with a task type imports: `use longrun::prelude::*`.
+pub mod prelude {
+    pub use crate::{
+        core::model::{Level, RetryPolicy},
+        tasks::{Context, Defaults, Failure, Finding, Isolation, Limits, Registry, StopReason, TaskKind, testing},
+    };
+    pub use schemars::{self, JsonSchema};
+    pub use serde::{self, Deserialize, Serialize};
+}

@@ -203,7 +203,8 @@ pub fn new_task(registry: &Registry, caller: &Caller, body: &str) -> Result<NewT
     let options = parts.options;
     Ok(NewTask {
         id: TaskId::new(),
-        task_type: parts.task_type,
+        // Under its own name, whatever alias it came by.
+        task_type: kind.name().to_owned(),
         queue: options.queue.unwrap_or_else(|| defaults.queue.into_owned()),
         priority: options.priority.unwrap_or_default(),
         owner: caller.owner.clone(),

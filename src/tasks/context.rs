@@ -114,6 +114,11 @@ impl Context {
         Pulse(Arc::downgrade(&self.attempt))
     }
 
+    /// The delivery as it was claimed.
+    pub(super) fn task(&self) -> &Claimed {
+        &self.attempt.task
+    }
+
     /// The task.
     pub fn task_id(&self) -> TaskId {
         self.attempt.task.id
@@ -209,6 +214,11 @@ impl Context {
             Some(_) => Err(Failure::Stopped),
             None => Ok(()),
         }
+    }
+
+    /// Whether the attempt is asked to stop: for loops in [`blocking`](Self::blocking) closures.
+    pub fn cancelled(&self) -> bool {
+        self.stopping().is_some()
     }
 
     /// Why the attempt is asked to stop, once it is.

@@ -74,7 +74,7 @@ impl ErasedKind for Declared {
 
     fn defaults(&self) -> Defaults {
         let Declaration { queue, retry, timeout, .. } = &self.declaration;
-        Defaults { queue: queue.clone().into(), retry: *retry, timeout: *timeout }
+        Defaults { queue: queue.clone().into(), retry: *retry, timeout: *timeout, ..Defaults::default() }
     }
 
     fn check(&self, input: &RawValue) -> Result<(), Vec<Finding>> {

@@ -11,9 +11,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::core::model::RetryPolicy;
 
+pub mod command;
 pub mod context;
 pub mod declared;
 pub mod outbound;
+pub mod process;
 pub mod registry;
 pub mod scrape;
 #[cfg(test)]
@@ -24,12 +26,15 @@ pub mod testing;
 pub mod vector;
 
 pub use context::{Context, StopReason};
+pub use process::{Isolation, Limits};
 pub use registry::Registry;
 
 /// A kind of work. One value serves all attempts: it holds the type's dependencies, not the state of a task.
 pub trait TaskKind: Send + Sync + 'static {
     /// The name in `task_type`: stable, `snake_case`.
     const NAME: &'static str;
+    /// Names that it had before, or has elsewhere: tasks submitted under them run here too. So a type can be renamed.
+    const ALIASES: &'static [&'static str] = &[];
     /// One line for people who choose from a list.
     const DESCRIPTION: &'static str;
     /// What a client sends beside `task_type`, `metadata` and `options`. Its JSON Schema is checked at submit;
@@ -38,7 +43,7 @@ pub trait TaskKind: Send + Sync + 'static {
     /// What a client gets as `result`.
     type Output: Serialize + Send + 'static;
 
-    /// Queue, retries and time limit where the submitter names none.
+    /// Queue, retries and time limit where the submitter names none, and where attempts run.
     fn defaults(&self) -> Defaults {
         Defaults::default()
     }
@@ -71,11 +76,13 @@ pub struct Defaults {
     pub retry: RetryPolicy,
     /// How long one attempt may take; `None`: as long as it likes.
     pub timeout: Option<Duration>,
+    /// Where attempts run: in the worker, or each in a process of its own.
+    pub isolation: Isolation,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { queue: "default".into(), retry: RetryPolicy::default(), timeout: None }
+        Self { queue: "default".into(), retry: RetryPolicy::default(), timeout: None, isolation: Isolation::Inline }
     }
 }
 
@@ -99,6 +106,11 @@ pub enum Failure {
         /// For people.
         message: String,
     },
+    /// Nothing is wrong, it is only too early: given back, uncharged, and not started again before this long.
+    Snooze {
+        /// How long.
+        time: Duration,
+    },
     /// The attempt was asked to stop and did. Returned by the cancellation points of [`Context`]; pass it on with `?`.
     Stopped,
 }
@@ -112,6 +124,11 @@ impl Failure {
     /// Worth another attempt, not before this long.
     pub fn retry_after(code: impl Into<String>, message: impl Into<String>, after: Duration) -> Self {
         Failure::Retry { code: code.into(), message: message.into(), after: Some(after) }
+    }
+
+    /// Not a failure: the task is given back, uncharged, and starts again after this long, from its last checkpoint.
+    pub fn snooze(time: Duration) -> Self {
+        Failure::Snooze { time }
     }
 
     /// Never again.

@@ -176,7 +176,11 @@ fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome:
         (Failure::Stopped, None) => Failure::retry("stopped", "the handler stopped without being asked to"),
         (failure, None) => failure,
     };
-    let Failure::Retry { code, message, after } = failure else { return None };
+    let (code, message, after) = match failure {
+        Failure::Retry { code, message, after } => (code, message, after),
+        Failure::Snooze { time } => return Some(Ending::Snooze(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))),
+        Failure::Fatal { .. } | Failure::Stopped => return None,
+    };
     let error = error(task, code, &message, true);
     let policy = worker.registry.get(&task.task_type).map_or_else(RetryPolicy::default, |kind| kind.defaults().retry);
     let wait = after.unwrap_or_else(|| policy.backoff(task.failures + 1, rand::random()));
@@ -198,7 +202,7 @@ fn last_line(ending: &Option<Ending>) -> Option<LogLine> {
             (Level::Error, format!("attempt {} failed, next in {seconds:.1} s: {}", error.attempt, error.message))
         }
         Some(Ending::HandBack(why)) => (Level::Info, (*why).to_owned()),
-        Some(Ending::Success(_) | Ending::Undecodable(_)) | None => return None,
+        Some(Ending::Success(_) | Ending::Snooze(_) | Ending::Undecodable(_)) | None => return None,
     };
     Some(LogLine { at: Utc::now(), level, message })
 }
@@ -212,6 +216,7 @@ fn log(ending: &Option<Ending>, took: Duration) {
             tracing::info!(took_ms, wait_ms, error.code, "failed, will be retried: {}", error.message);
         }
         Some(Ending::HandBack(why)) => tracing::info!(took_ms, "{why}"),
+        Some(Ending::Snooze(wait_ms)) => tracing::debug!(took_ms, wait_ms, "snoozes"),
         Some(Ending::Undecodable(why)) => tracing::warn!("gave back an input that cannot be decoded here: {why}"),
         None => tracing::info!(took_ms, "stopped: the task is no longer this delivery's"),
     }

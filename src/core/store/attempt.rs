@@ -102,6 +102,8 @@ pub enum Ending {
     RetryAfter(TaskError, i64),
     /// PENDING again at once; nothing is charged. The text says why.
     HandBack(&'static str),
+    /// PENDING again after this many milliseconds; nothing is charged.
+    Snooze(i64),
     /// PENDING again a little later, because this worker could not decode the input; nothing is charged.
     Undecodable(String),
 }
@@ -120,7 +122,7 @@ impl Ending {
         match self {
             Ending::Success(_) => "SUCCESS",
             Ending::Failed(_) => "FAILED",
-            Ending::RetryAfter(..) | Ending::HandBack(_) | Ending::Undecodable(_) => "PENDING",
+            Ending::RetryAfter(..) | Ending::HandBack(_) | Ending::Snooze(_) | Ending::Undecodable(_) => "PENDING",
         }
     }
 
@@ -129,6 +131,7 @@ impl Ending {
             Ending::Success(_) | Ending::Failed(_) => None,
             Ending::RetryAfter(_, ms) => Some(format!("retry in {:.1} s", *ms as f64 / 1000.0)),
             Ending::HandBack(why) => Some((*why).to_owned()),
+            Ending::Snooze(ms) => Some(format!("given back for {:.1} s", *ms as f64 / 1000.0)),
             Ending::Undecodable(why) => Some(format!("this worker cannot decode the input: {why}")),
         }
     }
@@ -136,14 +139,14 @@ impl Ending {
     fn error(&self) -> Option<String> {
         match self {
             Ending::Failed(error) | Ending::RetryAfter(error, _) => Some(error_text(error)),
-            Ending::Success(_) | Ending::HandBack(_) | Ending::Undecodable(_) => None,
+            Ending::Success(_) | Ending::HandBack(_) | Ending::Snooze(_) | Ending::Undecodable(_) => None,
         }
     }
 
     fn wait_ms(&self) -> Option<i64> {
         match self {
             // A month is as good as never, and far from what an interval can hold.
-            Ending::RetryAfter(_, ms) => Some((*ms).clamp(0, 30 * 24 * 3_600_000)),
+            Ending::RetryAfter(_, ms) | Ending::Snooze(ms) => Some((*ms).clamp(0, 30 * 24 * 3_600_000)),
             Ending::Undecodable(_) => Some(rand::random_range(4_000..6_000)),
             Ending::Success(_) | Ending::Failed(_) | Ending::HandBack(_) => None,
         }

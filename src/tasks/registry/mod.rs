@@ -27,6 +27,8 @@ pub(super) const RESERVED_KEYS: [&str; 3] = ["task_type", "metadata", "options"]
 #[derive(Clone, Default)]
 pub struct Registry {
     kinds: Arc<BTreeMap<String, Arc<dyn ErasedKind>>>,
+    /// Other names, each with the one that is meant.
+    aliases: Arc<BTreeMap<&'static str, String>>,
 }
 
 impl Registry {
@@ -49,16 +51,25 @@ impl Registry {
 
     /// Adds a type that was declared while the program runs, or in a file of its own.
     pub fn add(&mut self, kind: Arc<dyn ErasedKind>) -> Result<(), NameTaken> {
-        if self.kinds.contains_key(kind.name()) {
-            return Err(NameTaken(kind.name().to_owned()));
+        if let Some(taken) = kind.aliases().iter().copied().chain([kind.name()]).find(|name| self.get(name).is_some()) {
+            return Err(NameTaken(taken.to_owned()));
+        }
+        for alias in kind.aliases() {
+            Arc::make_mut(&mut self.aliases).insert(alias, kind.name().to_owned());
         }
         Arc::make_mut(&mut self.kinds).insert(kind.name().to_owned(), kind);
         Ok(())
     }
 
-    /// The type of this name.
+    /// The type of this name or alias.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn ErasedKind>> {
-        self.kinds.get(name)
+        self.kinds.get(self.aliases.get(name).map_or(name, String::as_str))
+    }
+
+    /// The same types, each one turned into another of the same name.
+    pub fn map(&self, turn: impl Fn(&Arc<dyn ErasedKind>) -> Arc<dyn ErasedKind>) -> Self {
+        let kinds = self.kinds.iter().map(|(name, kind)| (name.clone(), turn(kind))).collect();
+        Self { kinds: Arc::new(kinds), aliases: self.aliases.clone() }
     }
 
     /// All types, by name.
@@ -66,9 +77,9 @@ impl Registry {
         self.kinds.values()
     }
 
-    /// All names, in order.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.kinds.keys().map(String::as_str)
+    /// All names, aliases last.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.kinds.keys().map(String::as_str).chain(self.aliases.keys().copied())
     }
 }
 
@@ -88,6 +99,11 @@ pub trait ErasedKind: Send + Sync {
     /// The name in `task_type`.
     fn name(&self) -> &str;
 
+    /// Other names that it answers to.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// One line for people who choose from a list.
     fn description(&self) -> &str;
 
@@ -100,6 +116,11 @@ pub trait ErasedKind: Send + Sync {
     /// Checks an input: first against the schema, then by decoding it, then by the type's own
     /// [`TaskKind::check`]. The first of the three that objects says everything that it has found.
     fn check(&self, input: &RawValue) -> Result<(), Vec<Finding>>;
+
+    /// Whether what it needs is there, as a worker sees it. The text says what is missing.
+    fn check_runnable(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Decodes the input at once, and returns the attempt. A result of `null` becomes `{}`.
     fn run(self: Arc<Self>, input: &RawValue, ctx: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>>;
@@ -125,7 +146,9 @@ struct Erased<K> {
 impl<K: TaskKind> Erased<K> {
     fn new(kind: K) -> Self {
         let name = K::NAME;
-        assert!(is_type_name(name), "the task type {name:?} needs another NAME: 1 to 64 of a-z, 0-9 and _");
+        for name in K::ALIASES.iter().copied().chain([name]) {
+            assert!(is_type_name(name), "the task type {name:?} needs another NAME: 1 to 64 of a-z, 0-9 and _");
+        }
         let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<K::Input>().to_value();
         for key in RESERVED_KEYS {
             assert!(
@@ -142,6 +165,10 @@ impl<K: TaskKind> Erased<K> {
 impl<K: TaskKind> ErasedKind for Erased<K> {
     fn name(&self) -> &str {
         K::NAME
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        K::ALIASES
     }
 
     fn description(&self) -> &str {
@@ -236,6 +263,7 @@ mod tests {
 
     impl TaskKind for Greet {
         const NAME: &'static str = "greet";
+        const ALIASES: &'static [&'static str] = &["salute"];
         const DESCRIPTION: &'static str = "Greets somebody";
         type Input = Greeting;
         type Output = Option<Value>;
@@ -269,7 +297,6 @@ mod tests {
     #[test]
     fn types_are_found_by_name() {
         let registry = Registry::new().with(Greet);
-        assert_eq!(registry.names().collect::<Vec<_>>(), ["greet"]);
         assert_eq!(registry.iter().map(|kind| kind.name()).collect::<Vec<_>>(), ["greet"]);
         assert!(registry.get("unknown").is_none());
         assert_eq!(registry.get("greet").unwrap().schema()["properties"]["name"]["type"], "string");
@@ -279,6 +306,16 @@ mod tests {
     #[should_panic(expected = "registered twice")]
     fn a_name_is_used_once() {
         let _ = Registry::new().with(Greet).with(Greet);
+    }
+
+    #[test]
+    fn a_type_answers_to_its_aliases_and_they_are_taken() {
+        let mut registry = Registry::new().with(Greet);
+        assert_eq!(registry.get("salute").unwrap().name(), "greet");
+        assert_eq!(registry.names().collect::<Vec<_>>(), ["greet", "salute"]);
+        assert_eq!(registry.iter().len(), 1);
+        let again = registry.get("greet").unwrap().clone();
+        assert_eq!(registry.add(again), Err(NameTaken("salute".to_owned())));
     }
 
     #[test]

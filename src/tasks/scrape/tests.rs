@@ -28,7 +28,7 @@ fn failure(run: &TestRun) -> (&str, Option<Option<Duration>>) {
     match run.failure() {
         Failure::Retry { code, after, .. } => (code, Some(*after)),
         Failure::Fatal { code, .. } => (code, None),
-        Failure::Stopped => panic!("stopped"),
+        other => panic!("{other:?}"),
     }
 }
 

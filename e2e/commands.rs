@@ -1,0 +1,277 @@
+//! Commands: programs in any language as task types, and what becomes of those that behave badly.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{App, Client, Deployment, LONG, new_folder, until};
+
+/// How soon a slot is free, and everything gone.
+const SOON: Duration = Duration::from_secs(2);
+
+/// A file of command tasks, each a shell script that takes any input, with more keys.
+fn tasks(scripts: &[(&str, &str, &str)]) -> PathBuf {
+    let folder = new_folder("tasks");
+    let mut text = String::new();
+    for (name, script, more) in scripts {
+        fs::write(folder.join(format!("{name}.sh")), script).unwrap();
+        text += &format!("[tasks.{name}]\ncommand = [\"sh\", \"{name}.sh\"]\n{more}\ninput_schema.type = \"object\"\n");
+    }
+    let file = folder.join("tasks.toml");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+struct Stage {
+    client: Client,
+    work: App,
+    _serve: App,
+    // Last: its processes end before it.
+    deployment: Deployment<'static>,
+}
+
+fn stage(file: &Path, settings: &[(&str, &str)]) -> Stage {
+    let deployment = Deployment::new().set("APP_TASKS", file.display());
+    let (mut serve, work) = (deployment.serve(), deployment.work_with(settings));
+    Stage { client: serve.client(), work, _serve: serve, deployment }
+}
+
+/// The living processes of a task: they have its id in their environment.
+pub fn processes_of(id: &str) -> Vec<String> {
+    let wanted = format!("LONGRUN_TASK_ID={id}");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+            found.push(fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " "));
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn all_gone(id: &str, within: Duration) {
+    let began = Instant::now();
+    until("no process of the task is left", LONG, || processes_of(id).is_empty().then_some(()));
+    assert!(began.elapsed() <= within, "it took {:?}", began.elapsed());
+}
+
+#[track_caller]
+fn submit(client: &Client, name: &str) -> String {
+    client.submit(&json!({"task_type": name, "options": {"max_attempts": 1}}))
+}
+
+#[track_caller]
+fn error_of(client: &Client, name: &str) -> (String, String) {
+    let id = submit(client, name);
+    let task = client.wait_final(&id, LONG);
+    assert_eq!(task["status"], "FAILED", "{task:#}");
+    all_gone(&id, SOON);
+    let text = |key: &str| task["error"][key].as_str().unwrap().to_owned();
+    (text("code"), text("message"))
+}
+
+#[test]
+fn the_examples_count_in_three_languages_and_stop_when_they_are_asked() {
+    let stage = stage(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/commands/tasks.toml")), &[]);
+    let client = &stage.client;
+    let types = client.fetch("/task-types").expect(200).json();
+    assert!(types.as_array().unwrap().iter().any(|kind| kind["task_type"] == "sum_node"), "{types:#}");
+    for name in ["sum_python", "sum_shell", "sum_node"] {
+        let refused = client.post("/tasks", json!({"task_type": name, "n": -1}).to_string(), &[]).expect(422).json();
+        assert_eq!(refused["errors"][0]["pointer"], "/n");
+        let id = client.submit(&json!({"task_type": name, "n": 4}));
+        let task = client.wait_final(&id, LONG);
+        assert_eq!((&task["status"], &task["result"]), (&json!("SUCCESS"), &json!({"sum": 10})), "{name}: {task:#}");
+        assert_eq!(task["progress"]["percent"], 100.0);
+        assert_eq!(client.logs(&id)[0]["message"], "delivery 1 begins after 0");
+
+        let long = client.submit(&json!({"task_type": name, "n": 1_000, "pause": 0.2}));
+        client.wait(&long, "a step", LONG, |task| task["progress"]["current"].as_i64() >= Some(1));
+        client.cancel(&long).expect(204);
+        all_gone(&long, SOON);
+    }
+}
+
+#[test]
+fn a_command_goes_on_from_its_checkpoint_after_a_rollout() {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/commands/tasks.toml"));
+    let stage = stage(file, &[("APP_GRACE", "0s")]);
+    let Stage { client, deployment, work, .. } = stage;
+    let id = client.submit(&json!({"task_type": "sum_python", "n": 12, "pause": 0.25}));
+    client.wait(&id, "three steps", LONG, |task| task["progress"]["current"].as_i64() >= Some(3));
+    work.signal(Signal::SIGTERM);
+    client.wait_status(&id, "PENDING", LONG);
+    let _next = deployment.work();
+    let task = client.wait_final(&id, LONG);
+    assert_eq!((&task["result"], &task["delivery"]), (&json!({"sum": 78}), &json!(2)), "{task:#}");
+    assert_eq!(task["retry_count"], 0, "a rollout charges nothing");
+    let logs = client.logs(&id);
+    let second = logs.iter().find(|line| line["delivery"] == 2).unwrap()["message"].as_str().unwrap();
+    assert!(second.starts_with("delivery 2 begins after ") && !second.ends_with(" 0"), "{second}");
+}
+
+#[test]
+fn exit_codes_lines_and_errors_mean_what_is_documented() {
+    let file = tasks(&[
+        ("plain", "echo one; echo two >&2; echo '{\"log\":{\"level\":\"ERROR\",\"message\":\"three\"}}'", ""),
+        (
+            "broken",
+            "echo '{\"result\": '; echo '{\"progress\":{\"current\":-1}}'; echo '{\"result\":{\"a\":1.50}}'",
+            "",
+        ),
+        ("three", "echo 'no such thing' >&2; exit 3", ""),
+        ("named", "echo '{\"error\":{\"code\":\"bad_input\",\"message\":\"too blue\"}}'; exit 1", ""),
+        ("again", "[ $LONGRUN_DELIVERY = 2 ] && exit 0; exit 75", "backoff = \"100ms\""),
+        ("ours", "[ $LONGRUN_DELIVERY = 2 ] && exit 0; exit 99", "backoff = \"100ms\"\nretry_exit_codes = [99]"),
+        ("signal", "kill -SEGV $$", ""),
+        ("unread", "exec sleep 0.1", ""),
+        ("slow", "sleep 600", "timeout = \"1s\""),
+        ("spin", "while :; do :; done", "limits.cpu = \"1s\""),
+        ("family", "setsid sleep 600 & (sleep 600 &); echo '{\"result\":1}'", ""),
+    ]);
+    let stage = stage(&file, &[]);
+    let client = &stage.client;
+    let plain = submit(client, "plain");
+    let task = client.wait_final(&plain, LONG);
+    assert_eq!((&task["status"], &task["result"]), (&json!("SUCCESS"), &json!({})), "{task:#}");
+    let mut lines: Vec<_> =
+        client.logs(&plain).iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "three", "two"]);
+
+    let broken = submit(client, "broken");
+    assert_eq!(client.wait_final(&broken, LONG)["result"].to_string(), r#"{"a":1.50}"#.replace("1.50", "1.5"));
+    assert_eq!(client.logs(&broken)[0]["message"], "{\"result\": ");
+
+    assert_eq!(error_of(client, "three"), ("exit_3".into(), "exit code 3: no such thing".into()));
+    assert_eq!(error_of(client, "named"), ("bad_input".into(), "exit code 1: too blue".into()));
+    let (code, message) = error_of(client, "signal");
+    assert!(code == "crashed" && message.contains("SIGSEGV"), "{code}: {message}");
+    assert_eq!(error_of(client, "slow").0, "timeout");
+    assert_eq!(error_of(client, "spin").0, "cpu_limit");
+    for name in ["again", "ours"] {
+        let id = client.submit(&json!({"task_type": name}));
+        let task = client.wait_final(&id, LONG);
+        assert_eq!((&task["status"], &task["retry_count"]), (&json!("SUCCESS"), &json!(1)), "{task:#}");
+    }
+    let unread = client.submit(&json!({"task_type": "unread", "large": "x".repeat(900_000)}));
+    assert_eq!(client.wait_final(&unread, LONG)["status"], "SUCCESS");
+    let family = submit(client, "family");
+    assert_eq!(client.wait_final(&family, LONG)["result"], 1);
+    all_gone(&family, SOON);
+}
+
+#[test]
+fn a_command_that_ignores_sigterm_is_killed_with_all_that_it_has_forked() {
+    let script = "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 600; sleep 600\" & sleep 600 & echo ready; \
+                  while :; do sleep 1; done";
+    let stage = stage(&tasks(&[("stubborn", script, "")]), &[("APP_CONCURRENCY", "1")]);
+    let client = &stage.client;
+    let id = submit(client, "stubborn");
+    until("it runs", LONG, || (!client.logs(&id).is_empty() && processes_of(&id).len() >= 4).then_some(()));
+    let next = submit(client, "stubborn");
+    client.cancel(&id).expect(204);
+    let cancelled = Instant::now();
+    client.wait_status(&next, "RUNNING", LONG);
+    assert!(cancelled.elapsed() < SOON + Duration::from_secs(1), "the slot was free after {:?}", cancelled.elapsed());
+    assert!(processes_of(&id).is_empty(), "{:?}", processes_of(&id));
+    client.cancel(&next).expect(204);
+    all_gone(&next, SOON + Duration::from_secs(1));
+}
+
+#[test]
+fn memory_is_watched_from_outside() {
+    let script = "exec python3 -c 'import time; held = bytearray(300 << 20); time.sleep(600)'";
+    let stage = stage(&tasks(&[("hungry", script, "limits.memory = \"100MiB\"")]), &[]);
+    let (code, message) = error_of(&stage.client, "hungry");
+    assert!(code == "memory_limit" && message.contains("MiB"), "{code}: {message}");
+}
+
+#[test]
+fn a_flood_on_stdout_costs_the_worker_no_memory() {
+    // A gigabyte: 250,000 lines of four thousand bytes.
+    let script =
+        "line=$(head -c 4000 /dev/zero | tr '\\0' x); yes \"$line\" | head -c 1000000000; echo; echo '{\"result\":1}'";
+    let mut stage = stage(&tasks(&[("flood", script, "")]), &[]);
+    let id = submit(&stage.client, "flood");
+    let task = stage.client.wait_final(&id, Duration::from_secs(300));
+    assert_eq!(task["result"], 1, "{task:#}");
+    let lines: i64 = stage
+        .deployment
+        .sql()
+        .value("SELECT count(*) FROM task_events WHERE task_id = from_ulid($1) AND status IS NULL", &[&id]);
+    assert_eq!(lines, 10_000, "the rest is dropped, and one line says so");
+    let status = fs::read_to_string(format!("/proc/{}/status", stage.work.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    let peak: u64 = peak.parse().unwrap();
+    assert!(peak < 200_000, "the worker's peak was {peak} kB");
+    assert!(!stage.work.has_ended());
+}
+
+#[test]
+fn nothing_outlives_a_worker_that_is_killed_and_each_task_is_recovered_once() {
+    let script = "[ $LONGRUN_DELIVERY = 1 ] || { echo '{\"result\":1}'; exit; }; (setsid sleep 600 &); sleep 600";
+    let deployment = Deployment::new()
+        .set("APP_TASKS", tasks(&[("long", script, "")]).display())
+        .set("APP_LEASE", "2s")
+        .set("APP_CONCURRENCY", "20");
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let ids: Vec<String> = (0..20).map(|_| submit(&client, "long")).collect();
+    until("all run", LONG, || ids.iter().all(|id| processes_of(id).len() >= 3).then_some(()));
+    work.kill();
+    let killed = Instant::now();
+    until("all are gone", LONG, || ids.iter().all(|id| processes_of(id).is_empty()).then_some(()));
+    assert!(killed.elapsed() < SOON, "it took {:?}", killed.elapsed());
+    let _next = deployment.work();
+    for id in &ids {
+        let task = client.wait_final(id, LONG);
+        assert_eq!((&task["status"], &task["delivery"]), (&json!("SUCCESS"), &json!(2)), "{task:#}");
+    }
+    let lost: i64 = deployment.sql().value("SELECT count(*) FROM tasks WHERE lost = 1", &[]);
+    assert_eq!(lost, 20, "each of them once");
+}
+
+#[test]
+fn a_program_sees_its_own_environment_and_nothing_of_the_workers() {
+    let script = "env; tr '\\0' '\\n' < /proc/$PPID/environ";
+    let more = "environment = { COLOUR = \"blue\" }";
+    let stage = stage(&tasks(&[("look", script, more)]), &[("SECRET", "s3cr3t")]);
+    let id = submit(&stage.client, "look");
+    stage.client.wait_final(&id, LONG);
+    let lines: Vec<Value> = stage.client.logs(&id).iter().map(|line| line["message"].clone()).collect();
+    let text = Value::from(lines).to_string();
+    for seen in ["COLOUR=blue", &format!("LONGRUN_TASK_ID={id}"), "LONGRUN_DELIVERY=1", "PATH="] {
+        assert!(text.contains(seen), "{seen} is missing: {text}");
+    }
+    for secret in ["DATABASE_URL", "REDIS_URL", "s3cr3t", "APP_"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused_at_the_start() {
+    let folder = new_folder("tasks");
+    let file = folder.join("tasks.toml");
+    let deployment = Deployment::new().set("APP_TASKS", file.display());
+    for (text, words) in [
+        ("[tasks.x]\ncomand = []", "comand"),
+        ("[tasks.x]\ncommand = [\"sh\"]\ninput_schema = { type = \"array\" }", "tasks.x.input_schema.type"),
+        ("[tasks.x]\ncommand = [\"no-such-program\"]\ninput_schema = {}", "no-such-program"),
+        ("[tasks.web_scrape]\ncommand = [\"sh\"]\ninput_schema = {}", "already"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let finished = deployment.run(&["work"]);
+        assert_eq!(finished.code, Some(1), "{text}: {}", finished.output());
+        assert!(finished.stderr.contains(words), "{text}: {}", finished.stderr);
+        assert_eq!(finished.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1);
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(deployment.run(&["serve"]).stderr.contains("tasks.toml"));
+}

@@ -1,0 +1,61 @@
+//! Processes: Rust types that run apart from their worker. What they do to themselves ends one attempt.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Deployment, LONG};
+
+fn run(client: &Client, how: &str) -> Value {
+    let id = client.submit(&json!({"task_type": "apart", "how": how, "options": {"max_attempts": 1}}));
+    client.wait_final(&id, LONG)
+}
+
+#[test]
+fn a_crash_ends_one_attempt_and_not_the_worker() {
+    let deployment = Deployment::new().with_test_types();
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    for (how, code, words) in [
+        ("abort", "crashed", "SIGABRT"),
+        ("overflow", "crashed", "SIG"),
+        ("panic", "panic", "as it was told"),
+        ("leak", "memory_limit", "MiB"),
+    ] {
+        let task = run(&client, how);
+        assert_eq!((&task["status"], &task["error"]["code"]), (&json!("FAILED"), &json!(code)), "{how}: {task:#}");
+        assert!(task["error"]["message"].as_str().unwrap().contains(words), "{how}: {task:#}");
+    }
+    let well = run(&client, "well");
+    assert_eq!(well["status"], "SUCCESS", "{well:#}");
+    assert_ne!(well["result"]["pid"], work.pid(), "it ran elsewhere");
+    assert_eq!(well["result"]["secrets"], json!([]));
+    assert_eq!(well["progress"]["percent"], 100.0);
+    assert_eq!(client.logs(well["task_id"].as_str().unwrap())[0]["message"], "here");
+    assert!(!work.has_ended());
+}
+
+#[test]
+fn a_loop_that_asks_nothing_is_stopped() {
+    let deployment = Deployment::new().with_test_types().set("APP_CONCURRENCY", 1);
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let id = client.submit(&json!({"task_type": "apart", "how": "loop"}));
+    client.wait_status(&id, "RUNNING", LONG);
+    let next = client.submit(&json!({"task_type": "count", "steps": 1, "pace": 0}));
+    client.cancel(&id).expect(204);
+    let cancelled = Instant::now();
+    client.wait_final(&next, LONG);
+    assert!(cancelled.elapsed() < Duration::from_secs(3), "the slot was free after {:?}", cancelled.elapsed());
+}
+
+#[test]
+fn a_snooze_is_not_charged_and_an_alias_is_the_type() {
+    let deployment = Deployment::new().with_test_types();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let id = client.submit(&json!({"task_type": "aside", "how": "snooze"}));
+    let task = client.wait_final(&id, LONG);
+    assert_eq!((&task["status"], &task["delivery"], &task["retry_count"]), (&json!("SUCCESS"), &json!(2), &json!(0)));
+    assert_eq!((&task["task_type"], &task["result"]["resumed"]), (&json!("apart"), &json!(7)), "{task:#}");
+}

@@ -1,0 +1,253 @@
+//! Isolated: a Rust type whose attempts run in processes of their own. Everything else about it stays as it was.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    Isolation, Limits, attempt,
+    plan::{Ended, Plan},
+    protocol::FailureLine,
+};
+use crate::{
+    config,
+    core::model::Priority,
+    tasks::{
+        Context, Defaults, Failure, Finding, Registry,
+        registry::{ErasedKind, RunError},
+    },
+};
+
+/// Between SIGTERM and SIGKILL: with the rest of an ending, a slot is free within two seconds.
+pub const GRACE: Duration = Duration::from_millis(1_500);
+
+/// What the process of a Rust type is told on stdin.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The task.
+    pub task_id: String,
+    /// The type.
+    pub task_type: String,
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// Attempts in all.
+    pub max_attempts: i32,
+    /// The delivery, from 1.
+    pub delivery: i32,
+    /// The queue it came from.
+    pub queue: String,
+    /// Its place there.
+    pub priority: Priority,
+    /// The type's own input.
+    pub input: Box<RawValue>,
+    /// The submitter's notes.
+    pub metadata: Box<RawValue>,
+    /// What an earlier delivery saved.
+    pub checkpoint: Option<Box<RawValue>>,
+    /// W3C `traceparent` of the submit.
+    pub trace_context: Option<String>,
+    /// What tasks may reach over the network.
+    pub outbound: Outbound,
+    /// Threads that may compute at a time.
+    pub cpu_threads: usize,
+}
+
+/// [`config::Outbound`], as a process is told it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outbound {
+    /// Private networks, as CIDRs.
+    pub allow: Vec<String>,
+    /// Further ports.
+    pub ports: Vec<u16>,
+    /// Where `vector_processing` sends its chunks.
+    pub sink: Option<String>,
+}
+
+impl From<&config::Outbound> for Outbound {
+    fn from(outbound: &config::Outbound) -> Self {
+        Self {
+            allow: outbound.outbound_allow.iter().map(ToString::to_string).collect(),
+            ports: outbound.outbound_ports.clone(),
+            sink: outbound.vector_sink_url.clone(),
+        }
+    }
+}
+
+/// What every process of a worker is told.
+#[derive(Debug, Clone)]
+pub struct Household {
+    /// What tasks may reach over the network.
+    pub outbound: Outbound,
+    /// Threads that may compute at a time, in each process.
+    pub cpu_threads: usize,
+}
+
+/// Gives processes of their own to the types that ask for it. For a worker: who only checks inputs needs none.
+pub fn isolated(registry: &Registry, household: &Household) -> Registry {
+    registry.map(|kind| match kind.defaults().isolation {
+        Isolation::Inline => kind.clone(),
+        Isolation::Process(limits) => {
+            Arc::new(Isolated { kind: kind.clone(), limits, household: household.clone() }) as Arc<dyn ErasedKind>
+        }
+    })
+}
+
+struct Isolated {
+    kind: Arc<dyn ErasedKind>,
+    limits: Limits,
+    household: Household,
+}
+
+impl ErasedKind for Isolated {
+    fn name(&self) -> &str {
+        self.kind.name()
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.kind.aliases()
+    }
+
+    fn description(&self) -> &str {
+        self.kind.description()
+    }
+
+    fn schema(&self) -> &Value {
+        self.kind.schema()
+    }
+
+    fn defaults(&self) -> Defaults {
+        self.kind.defaults()
+    }
+
+    fn check(&self, input: &RawValue) -> Result<(), Vec<Finding>> {
+        self.kind.check(input)
+    }
+
+    fn check_runnable(&self) -> Result<(), String> {
+        self.kind.check_runnable()
+    }
+
+    fn run(self: Arc<Self>, input: &RawValue, ctx: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>> {
+        let input = input.to_owned();
+        Box::pin(async move { self.attempt(input, &ctx).await })
+    }
+}
+
+impl Isolated {
+    async fn attempt(&self, input: Box<RawValue>, ctx: &Context) -> Result<Box<RawValue>, RunError> {
+        let task = ctx.task();
+        let envelope = Envelope {
+            task_id: task.id.to_string(),
+            task_type: self.kind.name().to_owned(),
+            attempt: task.attempt,
+            max_attempts: task.max_attempts,
+            delivery: task.delivery,
+            queue: task.queue.clone(),
+            priority: task.priority,
+            input,
+            metadata: task.metadata.clone(),
+            checkpoint: task.checkpoint.clone(),
+            trace_context: task.trace_context.clone(),
+            outbound: self.household.outbound.clone(),
+            cpu_threads: self.household.cpu_threads,
+        };
+        let input = serde_json::to_string(&envelope)
+            .map_err(|error| RunError::Failed(Failure::fatal("plan", error.to_string())))?;
+        let plan = Plan {
+            mark: mark(),
+            command: ["/proc/self/exe", "attempt-child", "run"].map(str::to_owned).to_vec(),
+            folder: None,
+            environment: environment(),
+            limits: self.limits,
+            grace: GRACE,
+            input,
+        };
+        let outcome = attempt::run(&plan, ctx).await.map_err(RunError::Failed)?;
+        match (outcome.failure, outcome.ended) {
+            (Some(FailureLine::Undecodable(why)), _) => Err(RunError::Undecodable(why)),
+            (Some(failure), _) => Err(RunError::Failed(failure.into())),
+            (None, Some(Ended { code: Some(0), .. })) if outcome.result.is_some() => {
+                Ok(outcome.result.unwrap_or_default())
+            }
+            (None, ended) => Err(RunError::Failed(crashed(ended.as_ref(), outcome.last_words.as_deref(), ctx))),
+        }
+    }
+}
+
+impl From<FailureLine> for Failure {
+    fn from(line: FailureLine) -> Self {
+        match line {
+            FailureLine::Retry { code, message, after } => Failure::Retry { code, message, after },
+            FailureLine::Fatal { code, message } => Failure::Fatal { code, message },
+            FailureLine::Snooze { time } => Failure::Snooze { time },
+            FailureLine::Stopped | FailureLine::Undecodable(_) => Failure::Stopped,
+        }
+    }
+}
+
+/// How a process that did not say why ended: asked to stop, by a limit, or by a crash. All of it may go better another
+/// time.
+pub(in crate::tasks) fn crashed(ended: Option<&Ended>, last_words: Option<&str>, ctx: &Context) -> Failure {
+    let words = last_words.map(|words| format!(": {words}")).unwrap_or_default();
+    let signal = ended.and_then(|ended| ended.signal);
+    let name = |number: i32| nix::sys::signal::Signal::try_from(number).map_or("a signal", |signal| signal.as_str());
+    match ended {
+        Some(Ended { too_large: Some(bytes), .. }) => Failure::retry(
+            "memory_limit",
+            format!("the attempt used {} MiB of memory, more than its limit", bytes / 1024 / 1024),
+        ),
+        _ if ctx.stopping().is_some() => Failure::Stopped,
+        _ if signal == Some(nix::libc::SIGXCPU) => {
+            Failure::retry("cpu_limit", "the attempt used more processor time than its limit")
+        }
+        _ if signal == Some(nix::libc::SIGXFSZ) => {
+            Failure::retry("file_size_limit", "the attempt wrote a file larger than its limit")
+        }
+        Some(Ended { signal: Some(number), .. }) => {
+            Failure::retry("crashed", format!("the process of the attempt was ended by {}{words}", name(*number)))
+        }
+        Some(Ended { code, .. }) => Failure::retry(
+            "crashed",
+            format!("the process of the attempt left with {} and no result{words}", code.unwrap_or(-1)),
+        ),
+        None => Failure::retry("crashed", "the supervisor of the attempt was killed"),
+    }
+}
+
+/// Nobody can guess it, so no payload speaks for the supervisor.
+pub(in crate::tasks) fn mark() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// The worker's environment without what is the worker's own: its connections, its secrets, its settings. What remains
+/// is what the program's own `main` reads when it makes its types.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars().filter(|(name, _)| !is_the_workers_own(name)).collect()
+}
+
+/// Settings that may hold a secret or a connection.
+pub(in crate::tasks) fn is_the_workers_own(name: &str) -> bool {
+    // Test types are a part of the program that is tested.
+    if cfg!(feature = "faults") && name == "APP_TEST_TYPES" {
+        return false;
+    }
+    matches!(name, "DATABASE_URL" | "REDIS_URL" | "PGPASSWORD" | "PGPASSFILE" | "PGSERVICE")
+        || ["APP_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_stay_with_the_worker() {
+        for own in ["DATABASE_URL", "REDIS_URL", "APP_ANYTHING", "OTEL_EXPORTER_OTLP_HEADERS", "PGPASSWORD"] {
+            assert!(is_the_workers_own(own), "{own}");
+        }
+        for other in ["PATH", "HOME", "MY_API_KEY", "RUST_LOG"] {
+            assert!(!is_the_workers_own(other), "{other}");
+        }
+    }
+}
