@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{App, Client, Deployment, LONG, Proxy, Services, Sql, until},
+    harness::{App, Client, Deployment, Direction, Flow, LONG, Proxy, Services, Sql, until},
     ledger::{self, check_counted, check_history, entry, events, wait_status, wait_until_clean},
 };
 

@@ -96,6 +96,33 @@ fn a_dropped_request_drops_no_transaction() {
     slow.stop();
 }
 
+/// A server vanishes in the middle of a submit with a key: its machine has lost its power, and says nothing any more.
+#[test]
+fn a_server_that_vanishes_lets_go_of_its_keys() {
+    let house = House::new();
+    let proxy = Proxy::before(Services::shared().postgres.port());
+    let url = house.deployment.database_url_by(&proxy);
+    let mut vanishing = house.deployment.serve_with(&[("DATABASE_URL", &url)]);
+    let client = vanishing.client();
+    client.wait_ready(LONG);
+    // In the way of the second statement of the transaction.
+    house.sql.run("BEGIN; LOCK TABLE tasks IN SHARE MODE").unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let body = count(1, 0).to_string();
+    let post = |client: &Client| client.post("/tasks", body.clone(), &[("idempotency-key", "k")]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| post(&client));
+        until("the transaction has its key", LONG, || (house.sql.value::<i64>(waits, &[]) > 0).then_some(()));
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            proxy.set(direction, Flow::Swallow);
+        }
+        house.sql.run("COMMIT").unwrap();
+        until("another server gets the key", LONG, || (post(&house.client).status == 202).then_some(()));
+    });
+    assert_eq!(house.sql.value::<i64>("SELECT count(*) FROM tasks", &[]), 1);
+    vanishing.kill();
+}
+
 /// PostgreSQL has no room for one result: its task waits, is tried alone, and holds up nobody else.
 #[test]
 fn an_ending_that_cannot_be_written_holds_up_no_other() {

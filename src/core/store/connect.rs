@@ -23,6 +23,13 @@ const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a free connection of the pool before it hears that the store is busy.
 const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The other side of the same: PostgreSQL lets go of a client that has vanished. A submit with keys takes several round
+/// trips, and one whose machine lost its power in between would hold the locks of its keys until the kernel's own
+/// keepalive, hours later. No transaction of this project waits between two statements. A migration's session is idle or
+/// at work while it holds its advisory lock, never idle in a transaction, so the first of these does not touch it.
+const LET_GO: &str = "-c idle_in_transaction_session_timeout=10s -c tcp_keepalives_idle=10 \
+                      -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 -c tcp_user_timeout=10s";
+
 /// Reads the URL and adds what every connection of this project has.
 pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Config> {
     let mut config: Config = postgres.database_url.expose().parse().map_err(|_| {
@@ -43,6 +50,9 @@ pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Config> {
     if config.get_application_name().is_none() {
         config.application_name("longrun");
     }
+    // In front of what the URL says, which so has the last word.
+    let options = config.get_options().unwrap_or_default().to_owned();
+    config.options(format!("{LET_GO} {options}").trim_end());
     Ok(config)
 }
 
