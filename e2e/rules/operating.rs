@@ -124,3 +124,23 @@ fn old_tasks_leave_a_tombstone_and_that_goes_too() {
     until("the tombstone is gone", LONG, || (status(&id) == 404).then_some(()));
     worker.stop();
 }
+
+/// More of them than one batch, and all of them go in one turn: what a turn leaves behind would grow without bound.
+#[test]
+fn whatever_tasks_leave_goes_as_fast_as_they_do() {
+    let house = House::of(deployment().set("APP_RETENTION", "1s"));
+    house
+        .sql
+        .run(
+            "INSERT INTO idempotency_keys SELECT '', i::text, '', '{}', now() - interval '25 h'
+             FROM generate_series(1, 1200) AS i;
+             INSERT INTO tombstones SELECT gen_random_uuid(), NULL, now() - interval '31 days'
+             FROM generate_series(1, 1200)",
+        )
+        .unwrap();
+    let mut worker = house.deployment.work();
+    let left = "SELECT (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM tombstones)";
+    // The next turn would be a minute later.
+    until("all of it is gone", LONG, || (house.sql.value::<i64>(left, &[]) == 0).then_some(()));
+    worker.stop();
+}

@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(90);
 /// Between two batches, so that the rest of the database hardly notices.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Batches in one turn.
+/// Batches in one turn, of tasks and of what they leave.
 const MOST: usize = 1_000;
 
 /// Cleans until it is stopped.
@@ -49,6 +49,11 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<usize> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    store.purge_leftovers(worker.settings.retention).await?;
+    for _ in 0..MOST {
+        if store.purge_leftovers(worker.settings.retention).await? == 0 {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(deleted)
 }

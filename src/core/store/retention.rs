@@ -36,7 +36,8 @@ impl Store {
         self.run(statement).await
     }
 
-    /// Deletes what else grows old: tombstones, idempotency keys whose tasks are gone, workers that died long ago.
+    /// Deletes what else grows old, up to five hundred of each: tombstones, idempotency keys whose tasks are gone, workers
+    /// that died long ago. Returns how many.
     pub async fn purge_leftovers(&self, retention: Duration) -> Result<usize, StoreError> {
         const TOMBSTONES: &str = "
             DELETE FROM tombstones WHERE task_id IN (
@@ -48,8 +49,10 @@ impl Store {
                 WHERE o.created_at < clock_timestamp() - greatest(interval '24 hours', $2 * interval '1 ms')
                 AND NOT EXISTS (SELECT FROM tasks t WHERE t.id = ANY(o.task_ids)) LIMIT $1)";
         const WORKERS: &str = "
-            DELETE FROM workers w WHERE w.state = 'dead' AND w.ended_at < clock_timestamp() - interval '1 day'
-            AND NOT EXISTS (SELECT FROM tasks t WHERE t.worker_id = w.id AND t.status = 'RUNNING')";
+            DELETE FROM workers WHERE id IN (
+                SELECT w.id FROM workers w
+                WHERE w.state = 'dead' AND w.ended_at < clock_timestamp() - interval '1 day'
+                AND NOT EXISTS (SELECT FROM tasks t WHERE t.worker_id = w.id AND t.status = 'RUNNING') LIMIT $1)";
         const ASKED: &str = "DELETE FROM http_workers WHERE asked_at < clock_timestamp() - interval '1 day'";
         let stones = self
             .run(
@@ -62,6 +65,7 @@ impl Store {
             .run(sql("purge_keys", KEYS).bind::<BigInt, _>(BATCH).bind::<BigInt, _>(retention.as_millis() as i64))
             .await?;
         let asked = self.run(sql("purge_http_workers", ASKED)).await?;
-        Ok(stones + keys + asked + self.run(sql("purge_workers", WORKERS)).await?)
+        let workers = self.run(sql("purge_workers", WORKERS).bind::<BigInt, _>(BATCH)).await?;
+        Ok(stones + keys + asked + workers)
     }
 }
