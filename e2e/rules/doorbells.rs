@@ -60,6 +60,17 @@ fn a_server_rings_again_when_redis_comes_back_empty() {
 }
 
 #[test]
+fn a_server_that_leaves_has_rung_for_what_it_accepted() {
+    let house = House::new();
+    let mut leaving = house.deployment.serve_with(&[("APP_FAULTS", "redis.send:stall=1s")]);
+    let id = leaving.client().submit(&count(1, 0));
+    leaving.wait_for_line("injected a fault");
+    leaving.stop();
+    let rung = house.deployment.redis::<Vec<String>>(&["LRANGE", READY, "0", "-1"]);
+    assert!(rung.contains(&id), "others would have to miss it first");
+}
+
+#[test]
 fn a_task_that_was_interrupted_starts_before_the_backlog() {
     let house = House::of(deployment().set("APP_CONCURRENCY", "1"));
     let first = house.submit(count(30, 100));

@@ -14,7 +14,7 @@ pub mod queue;
 pub mod store;
 mod submit;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use model::{Scope, Status, Submission, Submitted, Task, TaskEvent, TaskId};
 use queue::Side;
@@ -68,6 +68,9 @@ pub enum Bulk {
     /// Retry those that are FAILED or CANCELLED.
     Retry,
 }
+
+/// How long a process that leaves waits for its last doorbells.
+const LAST_RINGS: Duration = Duration::from_secs(2);
 
 /// Runs something on a task of its own, to its end: a caller that goes away in the middle cannot leave a row changed
 /// and nobody told.
@@ -227,6 +230,12 @@ impl Core {
     /// Whether PostgreSQL answers and its schema is at least this binary's: what `/readyz` asks.
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.store.check_ready().await
+    }
+
+    /// Returns when what was rung and published so far is written or given up, and after two seconds in any case: for a
+    /// process that leaves, whose last doorbells others would have to miss first.
+    pub async fn flushed(&self) {
+        let _ = tokio::time::timeout(LAST_RINGS, self.queue.outlet().flushed()).await;
     }
 
     /// Whether Redis answered last, as far as anybody here has asked.

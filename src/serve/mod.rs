@@ -210,7 +210,8 @@ impl Application {
         let closing = self.closing.clone();
         let hub = tokio::spawn(self.hub.run(closing.clone()));
         let types = tokio::spawn(self.types.run(closing.clone()));
-        let doorbells = tokio::spawn(doorbells::run(self.core, closing.clone()));
+        let doorbells = tokio::spawn(doorbells::run(self.core.clone(), closing.clone()));
+        let leave = shutdown.leave.clone();
         let stopper = tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.drain.cancelled() => {}
@@ -229,6 +230,10 @@ impl Application {
         doorbells.abort();
         types.abort();
         hub.await.context("the hub panicked")?;
+        tokio::select! {
+            () = self.core.flushed() => {}
+            () = leave.cancelled() => {}
+        }
         served.context("the server failed")
     }
 }
