@@ -201,3 +201,29 @@ fn eight_posts_with_one_key_make_one_task() {
     assert_eq!(house.sql.value::<i64>("SELECT count(*) FROM tasks", &[]), 1);
     house.client.post("/tasks", count(2, 0).to_string(), &[("idempotency-key", "one")]).expect(422);
 }
+
+/// Whoever repeats a submit waits for a look at its task; whoever submits something new does not wait for that.
+#[test]
+fn replays_hold_up_no_submit() {
+    let house = House::new();
+    let keyed = || count(1, 0).to_string();
+    house.client.post("/tasks", keyed(), &[("idempotency-key", "k")]).expect(202);
+    let mut slow = house.deployment.serve_with(&[("APP_FAULTS", "tasks:stall=10s:2")]);
+    let client = slow.client();
+    std::thread::scope(|scope| {
+        // As many as there are writers.
+        let replays: Vec<_> = (1..=2)
+            .map(|number| {
+                let replay =
+                    scope.spawn(|| client.post("/tasks", keyed(), &[("idempotency-key", "k")]).expect(202).status);
+                until("its task is being read", LONG, || {
+                    (slow.stderr().matches("injected a fault").count() == number).then_some(())
+                });
+                replay
+            })
+            .collect();
+        client.submit(&count(1, 0));
+        assert!(replays.iter().all(|replay| !replay.is_finished()), "it was answered after the replays");
+    });
+    slow.stop();
+}

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::{
     SubmitError,
     faults::mutant,
-    model::{NewTask, PendingReason, Start, Status, Submission, Submitted, Task},
+    model::{NewTask, PendingReason, Start, Status, Submission, Submitted, Task, TaskId},
     queue::{Bell, Outlet, Side},
     store::{Accepted, Settled, Store, StoreError},
 };
@@ -195,21 +195,45 @@ impl Desk {
             ring_now.then(|| Bell { id: new.id, queue: new.queue.clone(), priority: new.priority })
         });
         self.outlet.ring(to_ring.collect(), Side::Back);
+        let mut replays = Vec::new();
         for ((submission, settled), answer) in submissions.into_iter().zip(settled).zip(answers) {
             let submitted = match settled {
                 Settled::Accepted(accepted) => {
                     let tasks = submission.tasks.into_iter().zip(&accepted).map(|(new, row)| as_accepted(new, row));
                     Ok(Submitted { tasks: tasks.collect(), replayed: false })
                 }
-                Settled::Replayed(ids) => match self.store.tasks(&ids).await {
-                    Ok(tasks) => Ok(Submitted { tasks, replayed: true }),
-                    Err(error) => Err(error.into()),
-                },
+                Settled::Replayed(ids) => {
+                    replays.push((ids, answer));
+                    continue;
+                }
                 Settled::KeyReused => Err(SubmitError::KeyReused),
             };
             // A client that has gone does not matter: its tasks are accepted.
             let _ = answer.send(submitted);
         }
+        if !replays.is_empty() {
+            // Nothing of this is to be written, and the next batch need not wait for it.
+            tokio::spawn(answer_replays(self.store.clone(), replays));
+        }
+    }
+}
+
+/// Reads the tasks of all these in one statement, and answers each with its own.
+async fn answer_replays(store: Store, replays: Vec<(Vec<TaskId>, oneshot::Sender<Answer>)>) {
+    let mut ids: Vec<TaskId> = replays.iter().flat_map(|(ids, _)| ids).copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = store.tasks(&ids).await.map(|tasks| {
+        let by_id: HashMap<TaskId, Task> = tasks.into_iter().map(|task| (task.id, task)).collect();
+        by_id
+    });
+    for (ids, answer) in replays {
+        let tasks = |by_id: &HashMap<TaskId, Task>| ids.iter().filter_map(|id| by_id.get(id).cloned()).collect();
+        let submitted = match &found {
+            Ok(by_id) => Ok(Submitted { tasks: tasks(by_id), replayed: true }),
+            Err(error) => Err(error.clone().into()),
+        };
+        let _ = answer.send(submitted);
     }
 }
 
