@@ -70,6 +70,25 @@ fn a_server_that_leaves_has_rung_for_what_it_accepted() {
     assert!(rung.contains(&id), "others would have to miss it first");
 }
 
+/// The lease is held by somebody who does not come to an end, and nothing reconnects after that.
+#[test]
+fn a_server_that_did_not_ring_looks_again() {
+    let proxy = Proxy::before(Services::shared().redis.port());
+    let house = House::of(deployment().redis_through(&proxy));
+    house.submit(count(1, 0));
+    let rung = || house.deployment.redis::<usize>(&["LLEN", READY]) >= 1;
+    until("it has rung, and there is an epoch", LONG, || {
+        let epoch = house.deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);
+        (rung() && epoch.is_some_and(|epoch| !epoch.contains(' '))).then_some(())
+    });
+    let held = "UPDATE leases SET holder = gen_random_uuid(), lease_until = now() + interval '3 s'
+                WHERE name = 'doorbells'";
+    assert_eq!(house.sql.change(held, &[]), 1);
+    house.deployment.redis::<()>(&["FLUSHDB"]);
+    proxy.cut();
+    until("it rings again", LONG, || rung().then_some(()));
+}
+
 #[test]
 fn a_task_that_was_interrupted_starts_before_the_backlog() {
     let house = House::of(deployment().set("APP_CONCURRENCY", "1"));

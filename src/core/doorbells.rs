@@ -18,23 +18,34 @@ const LEASE: Duration = Duration::from_secs(15);
 /// The name of the lease; its value is the epoch.
 const LEASE_NAME: &str = "doorbells";
 
-/// Compares the epochs, and rings for all when they differ. Returns whether it rang.
-pub(crate) async fn ring_all_if_redis_was_emptied(core: &Core, holder: WorkerId) -> anyhow::Result<bool> {
+/// What came of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compared {
+    /// Redis has lost nothing.
+    Alike,
+    /// It had, and every doorbell was rung.
+    Rung,
+    /// It has, and not every doorbell was rung: somebody else holds the lease, or Redis took only some.
+    NotRung,
+}
+
+/// Compares the epochs, and rings for all when they differ.
+pub(crate) async fn ring_all_if_redis_was_emptied(core: &Core, holder: WorkerId) -> anyhow::Result<Compared> {
     let (stored, shown) = (core.store.doorbell_state().await?.epoch, core.queue.epoch().await?);
-    if stored.is_some() && stored == shown { Ok(false) } else { ring_all(core, holder).await }
+    if stored.is_some() && stored == shown { Ok(Compared::Alike) } else { ring_all(core, holder).await }
 }
 
 /// Redis shows another epoch than PostgreSQL stores, or none: it has lost its data. Whoever wins the lease rings for
-/// every ready task, then both get a new epoch. Returns whether it rang for all.
-pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<bool> {
+/// every ready task, then both get a new epoch.
+pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<Compared> {
     let (store, queue) = (&core.store, &core.queue);
     if !store.hold_lease(LEASE_NAME, holder, LEASE).await? {
-        return Ok(false);
+        return Ok(Compared::NotRung);
     }
     // Somebody else may have rung between our comparison and our winning.
     let (stored, shown) = (store.doorbell_state().await?.epoch, queue.epoch().await?);
     if stored.is_some() && stored == shown {
-        return Ok(false);
+        return Ok(Compared::Alike);
     }
     // Shown while ringing. Gone at the end, Redis was emptied again meanwhile, and the next turn begins anew.
     let new = WorkerId::new().to_string();
@@ -57,11 +68,14 @@ pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<bo
         }
         // Page by page: the whole backlog does not pile up in memory, and the epoch is not shown before all is rung.
         if !queue.outlet().flushed().await || !store.hold_lease(LEASE_NAME, holder, LEASE).await? {
-            return Ok(false);
+            return Ok(Compared::NotRung);
         }
     }
-    if store.set_epoch(holder, &new).await? && queue.advance_epoch(&provisional, &new).await? && stored.is_some() {
+    if !(store.set_epoch(holder, &new).await? && queue.advance_epoch(&provisional, &new).await?) {
+        return Ok(Compared::NotRung);
+    }
+    if stored.is_some() {
         tracing::warn!(rung, "Redis had lost its data: every doorbell was rung again");
     }
-    Ok(true)
+    Ok(Compared::Rung)
 }

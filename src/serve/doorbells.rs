@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Core, doorbells, model::WorkerId};
+use crate::core::{
+    Core,
+    doorbells::{self, Compared},
+    model::WorkerId,
+};
 
-/// How long to wait after a comparison that failed: Redis or PostgreSQL is away.
+/// How long to wait after a comparison that failed or came to nothing: Redis or PostgreSQL is away, or others ring.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Compares until the process leaves.
@@ -20,11 +24,13 @@ pub(super) async fn run(core: Core, closing: CancellationToken) {
     loop {
         connections.mark_unchanged();
         let compared = doorbells::ring_all_if_redis_was_emptied(&core, holder).await;
-        let failed = compared.inspect_err(|error| tracing::debug!("cannot compare the epochs: {error:#}")).is_err();
+        // Not rung although they differ: somebody else is at it and may not come to an end, or Redis went away again.
+        let again = compared.inspect_err(|error| tracing::debug!("cannot compare the epochs: {error:#}"));
+        let again = !again.is_ok_and(|compared| compared != Compared::NotRung);
         tokio::select! {
             () = closing.cancelled() => return,
             _ = connections.changed() => {}
-            () = tokio::time::sleep(AGAIN.mul_f64(rand::random_range(0.75..1.25))), if failed => {}
+            () = tokio::time::sleep(AGAIN.mul_f64(rand::random_range(0.75..1.25))), if again => {}
         }
     }
 }
