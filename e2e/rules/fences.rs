@@ -21,6 +21,9 @@ fn a_zombie_is_refused_and_begins_again_under_a_new_id() {
     let entry = wait_status(&house.sql, &id, "SUCCESS");
     assert_eq!((entry.delivery, entry.failures), (2, 0), "{entry:?} after {before:?}");
     check_counted(&house.sql, &id, 60);
+    let named =
+        "SELECT w.state FROM task_events e JOIN workers w ON w.id = e.worker_id WHERE e.message = 'worker lost'";
+    assert_eq!(house.sql.value::<String>(named, &[]), "dead", "the history says who was lost");
     let dead: i64 = house.sql.value("SELECT count(*) FROM workers WHERE state = 'dead'", &[]);
     let live: i64 = house.sql.value("SELECT count(*) FROM workers WHERE state = 'alive'", &[]);
     assert_eq!((dead, live), (1, 2), "death is absorbing: the old row stays dead");

@@ -142,7 +142,7 @@ impl Store {
     /// than `max_lost`. Rows of HTTP workers go by their own lease.
     pub async fn steal(&self) -> Result<Stolen, StoreError> {
         const STEAL: &str = concat!(
-            "WITH orphans AS MATERIALIZED (SELECT t.id FROM tasks t WHERE ",
+            "WITH orphans AS MATERIALIZED (SELECT t.id, t.worker_id FROM tasks t WHERE ",
             orphaned!(),
             " ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED),
             stolen AS (
@@ -157,10 +157,11 @@ impl Store {
                     worker_id = NULL, lease_until = NULL, lease_token = NULL, ready_at = clock_timestamp(),
                     due_at = NULL, undecodable_since = NULL, seq = t.seq + 1, version = t.version + 1
                 FROM orphans o WHERE t.id = o.id
-                RETURNING t.id, t.queue, t.priority, t.version, t.seq, t.delivery, t.attempt, t.status, t.error
+                RETURNING t.id, t.queue, t.priority, t.version, t.seq, t.delivery, t.attempt, t.status, t.error,
+                          o.worker_id AS lost_worker
             ), history AS (
-                INSERT INTO task_events (task_id, seq, delivery, attempt, status, message, error)
-                SELECT id, seq, delivery, attempt, status, 'worker lost', error FROM stolen)
+                INSERT INTO task_events (task_id, seq, delivery, attempt, status, message, worker_id, error)
+                SELECT id, seq, delivery, attempt, status, 'worker lost', lost_worker, error FROM stolen)
             SELECT id, queue, priority, version, status FROM stolen"
         );
         let rows: Vec<StolenRow> = self.rows(sql("steal", STEAL).bind::<BigInt, _>(BATCH)).await?;
