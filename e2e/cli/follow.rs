@@ -54,7 +54,7 @@ fn every_line_comes_once_across_restarts_of_serve_and_cuts() {
     assert!(lines.stdout().lines().last().unwrap().contains(" final SUCCESS 100% 200/200 "), "{}", lines.stdout());
 
     let told: Vec<Value> = json.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(told.iter().all(|event| event["task_id"] == id.as_str()));
+    assert!(told.iter().all(|event| event["task_id"] == id.as_str() && event["seq"].is_i64()));
     let logs: Vec<_> = told.iter().filter(|event| event["event"] == "log").collect();
     assert_eq!(logs.iter().map(|event| event["message"].as_str().unwrap()).collect::<Vec<_>>(), written);
     let numbers: Vec<_> = told.iter().filter_map(|event| event["seq"].as_i64()).collect();
@@ -165,8 +165,8 @@ fn a_pipe_is_told_of_progress_now_and_then() {
 #[test]
 fn a_reader_that_has_seen_enough_ends_it_quietly() {
     let house = House::open();
-    let id = house.submit(&["test_sleep", "ms=0", "steps=5000"]);
-    house.api.wait_final(&id, LONG);
+    let id = house.submit(&["test_sleep", "ms=0", "steps=1500"]);
+    house.api.wait_final(&id, LONG * 2);
     for command in [format!("logs {id}"), format!("follow {id}"), format!("logs {id} --json"), "list".to_owned()] {
         let line = format!("{} {command} | head -n 1; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_app"));
         let shell = std::process::Command::new("bash").args(["-c", &line]).env("APP_URL", &house.url).output().unwrap();

@@ -21,6 +21,8 @@ fn a_pipe_gets_the_id_and_a_terminal_the_address_too() {
         screen.contains("vector_processing") && screen.contains(&format!("{}/ui/tasks/{id}", house.url)),
         "{screen}"
     );
+    let page = house.api.fetch(&format!("/ui/tasks/{id}")).expect(200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"), "the address leads to the task's page");
 }
 
 #[test]

@@ -42,9 +42,9 @@ pub enum News {
     /// The task as it waits, read again.
     Waiting(Box<Task>),
     /// The connection is gone, and why.
-    Lost(String),
-    /// It is there again.
-    Resumed,
+    Lost { seq: i64, reason: String },
+    /// It is there again, and goes on after this event.
+    Resumed { seq: i64 },
     /// The end.
     Ended { seq: i64, task: Box<Task>, body: String },
     /// There is nothing to follow, or nobody may.
@@ -122,7 +122,7 @@ impl Reader<'_> {
                 pause = FIRST_PAUSE;
             }
             if self.lost_since.is_none() {
-                self.say(News::Lost(reason.clone()))?;
+                self.say(News::Lost { seq: self.feed.last, reason: reason.clone() })?;
             }
             let since = *self.lost_since.get_or_insert_with(Instant::now);
             let wait = wait.unwrap_or_else(|| jittered(pause));
@@ -143,7 +143,7 @@ impl Reader<'_> {
                 Ok(Some(said)) => {
                     later = None;
                     if self.lost_since.take().is_some() {
-                        self.say(News::Resumed)?;
+                        self.say(News::Resumed { seq: self.feed.last })?;
                     }
                     match said {
                         Said::Event(event) => self.take(event)?,
@@ -210,7 +210,7 @@ impl Reader<'_> {
             Ok(answer) => match wire::read::<Task>(&answer.body) {
                 Ok(task) if task.status.is_final() => {
                     if self.lost_since.take().is_some() {
-                        self.say(News::Resumed)?;
+                        self.say(News::Resumed { seq: self.feed.last })?;
                     }
                     self.say(News::Ended { seq: self.feed.last, task: Box::new(task), body: answer.body })?;
                     Ok(None)

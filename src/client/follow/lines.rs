@@ -97,11 +97,13 @@ impl Teller {
             News::Ended { seq, body, .. } => {
                 with(&body.replace(['\n', '\r'], " "), &format!(r#""event":"final","seq":{seq}"#))
             }
-            News::Lost(reason) => {
+            News::Lost { seq, reason } => {
                 let reason = serde_json::Value::from(reason.as_str());
-                format!(r#"{{"event":"connection","task_id":"{id}","state":"lost","detail":{reason}}}"#)
+                format!(r#"{{"event":"connection","seq":{seq},"task_id":"{id}","state":"lost","detail":{reason}}}"#)
             }
-            News::Resumed => format!(r#"{{"event":"connection","task_id":"{id}","state":"resumed"}}"#),
+            News::Resumed { seq } => {
+                format!(r#"{{"event":"connection","seq":{seq},"task_id":"{id}","state":"resumed"}}"#)
+            }
             News::Waiting(_) | News::Broken(_) => return Ok(()),
         };
         self.screen.json(&line)

@@ -164,10 +164,10 @@ impl Watching<'_> {
         self.teller.tell(view, news, self.session.api.clock.now())?;
         let of = if self.teller.several { format!("{}: ", view.id) } else { String::new() };
         match news {
-            News::Lost(reason) => {
+            News::Lost { reason, .. } => {
                 screen.hint(&screen.err.safe(&format!("{of}connection lost ({reason}), trying again ...")));
             }
-            News::Resumed => screen.hint(&screen.err.safe(&format!("{of}... resumed, nothing missed"))),
+            News::Resumed { .. } => screen.hint(&screen.err.safe(&format!("{of}... resumed, nothing missed"))),
             News::Broken(failure) => {
                 screen.report(&Failure { message: format!("{of}{failure}"), ..failure.clone() });
                 self.worst = self.worst.max(failure.exit);

@@ -82,8 +82,8 @@ impl View {
             }
             News::Progress { state, .. } => self.take(state),
             News::Waiting(task) => self.task = Some(Task::clone(task)),
-            News::Lost(_) => self.lost = true,
-            News::Resumed => self.lost = false,
+            News::Lost { .. } => self.lost = true,
+            News::Resumed { .. } => self.lost = false,
             News::Ended { task, .. } => {
                 self.status = Some(task.status);
                 self.progress = task.progress.clone().or(self.progress.take());
