@@ -40,11 +40,14 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Endings that may wait to be written. Beyond it, slots stay taken.
 const UNWRITTEN: u32 = 1_024;
+/// Two, so that one writes while the other's commit is on its way. A task always has the same desk, which keeps what it
+/// reports in order.
+const DESKS: usize = 2;
 
-/// The mailbox.
+/// The mailboxes of the desks.
 pub(super) struct Writer {
-    letters: mpsc::UnboundedSender<Letter>,
-    mailbox: Mutex<Option<mpsc::UnboundedReceiver<Letter>>>,
+    letters: Vec<mpsc::UnboundedSender<Letter>>,
+    mailboxes: Mutex<Vec<mpsc::UnboundedReceiver<Letter>>>,
     unwritten: Arc<Semaphore>,
 }
 
@@ -55,24 +58,29 @@ enum Letter {
 
 impl Default for Writer {
     fn default() -> Self {
-        let (letters, mailbox) = mpsc::unbounded_channel();
+        let (letters, mailboxes) = (0..DESKS).map(|_| mpsc::unbounded_channel()).unzip();
         let unwritten = Arc::new(Semaphore::new(UNWRITTEN as usize));
-        Self { letters, mailbox: Mutex::new(Some(mailbox)), unwritten }
+        Self { letters, mailboxes: Mutex::new(mailboxes), unwritten }
     }
 }
 
 impl Writer {
     /// What an attempt's outbox calls when it stops being empty.
     pub(super) fn doorbell(&self, id: TaskId, delivery: i32, seen: Arc<Seen>) -> impl Fn() + Send + Sync + 'static {
-        let letters = self.letters.clone();
+        let letters = self.desk_of(id).clone();
         move || drop(letters.send(Letter::Reported { id, delivery, seen: seen.clone() }))
     }
 
     /// Hands over the end of a delivery. Waits only while too many are unwritten.
     pub(super) async fn end(&self, ended: Ended) {
         if let Ok(permit) = self.unwritten.clone().acquire_owned().await {
-            let _ = self.letters.send(Letter::Ended(Box::new(ended), permit));
+            let _ = self.desk_of(ended.id).send(Letter::Ended(Box::new(ended), permit));
         }
+    }
+
+    fn desk_of(&self, id: TaskId) -> &mpsc::UnboundedSender<Letter> {
+        // The last byte of an id is random.
+        &self.letters[usize::from(id.to_bytes()[15]) % DESKS]
     }
 
     /// Returns when every ending so far is settled.
@@ -115,10 +123,19 @@ struct Desk {
     in_doubt: bool,
 }
 
-/// Runs until it is stopped. What is unwritten then goes with the worker: the sweep hands those tasks back.
+/// Runs all desks until it is stopped. What is unwritten then goes with the worker: the sweep hands those tasks back.
 pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: CancellationToken) {
-    let mailbox = worker.writer.mailbox.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(mut mailbox) = mailbox else { return };
+    let mailboxes = std::mem::take(&mut *worker.writer.mailboxes.lock().unwrap_or_else(PoisonError::into_inner));
+    let desks = mailboxes.into_iter().map(|mailbox| run_desk(worker.clone(), unbroken.clone(), mailbox, &stop));
+    futures_util::future::join_all(desks).await;
+}
+
+async fn run_desk(
+    worker: Arc<Worker>,
+    unbroken: Arc<Unbroken>,
+    mut mailbox: mpsc::UnboundedReceiver<Letter>,
+    stop: &CancellationToken,
+) {
     let mut desk = Desk {
         worker,
         unbroken,

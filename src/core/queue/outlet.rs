@@ -164,11 +164,11 @@ impl Writer {
             match order {
                 Order::Ring(bells, side) => rings.extend(bells.into_iter().map(|bell| (bell, side))),
                 Order::Remove { queue, list, worker, id, copies } => {
-                    // LREM takes zero for all.
-                    let count = if copies == Copies::One { 1 } else { 0 };
+                    // LREM takes zero for all, and looks from the end that is popped when it is given a negative number:
+                    // ids are pushed at the other end, and what was taken first mostly ends first.
+                    let count = if copies == Copies::One { -1 } else { 0 };
                     removed.push((keys::inflight(&queue, list, worker), count, id));
                 }
-                // LREM counts from the end that is popped when it is given a negative number.
                 Order::Unring(bells) => {
                     removed.extend(bells.iter().map(|bell| (keys::ready(&bell.queue, bell.priority), -1, bell.id)))
                 }
