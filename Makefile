@@ -1,7 +1,7 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients browser screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery sizing image
+.PHONY: help deps clients browser screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing image
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,12 @@ recovery: deps ## Measure recovery times and the cost of readiness with default 
 	cargo build --release --locked
 	RECOVERY=1 APP_UNDER_TEST=$$PWD/target/release/app \
 		cargo test --locked --features faults --test e2e recovery:: -- --test-threads=1 --nocapture
+
+# One test at a time and the optimised program. BENCH_ROWS=10000000 fills the large table with ten millions.
+bench: deps ## Measure rates, memory, start-up and the cost of a full table, about 10 minutes
+	cargo build --release --locked
+	BENCH=1 APP_UNDER_TEST=$$PWD/target/release/app \
+		cargo test --locked --features faults --test e2e bench:: -- --test-threads=1 --nocapture
 
 screenshots: deps browser ## Take the pictures of the dashboard that the README shows
 	SCREENSHOTS=1 cargo test --locked --features faults --test e2e -- --exact dashboard::screenshots

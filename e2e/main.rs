@@ -8,6 +8,7 @@ mod harness;
 mod harness_itself;
 
 mod bad_input;
+mod bench;
 mod cancel;
 #[cfg(feature = "faults")]
 mod cli;
