@@ -1,7 +1,7 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients browser screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing image
+.PHONY: help deps clients browser screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing image sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,3 +87,7 @@ sizing: deps ## Measure the constants of app size, and how long tasks really wai
 
 image: ## Build the container image longrun (docker or podman)
 	$$(command -v docker || command -v podman) build -t longrun -f Containerfile .
+
+sbom: ## Write the bill of materials of the program (CycloneDX) into target/sbom.json
+	@mkdir -p target
+	@./scripts/sbom > target/sbom.json && echo target/sbom.json

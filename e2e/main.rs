@@ -7,6 +7,8 @@
 mod harness;
 mod harness_itself;
 
+mod access;
+mod attacks;
 mod bad_input;
 mod bench;
 mod cancel;
@@ -28,6 +30,7 @@ mod guide;
 mod http_workers;
 #[cfg(feature = "faults")]
 mod ledger;
+mod limits;
 mod migrate;
 mod model;
 #[cfg(feature = "faults")]
@@ -45,10 +48,12 @@ mod rolling;
 #[cfg(feature = "faults")]
 mod rules;
 mod scraper;
+mod secrets;
 mod sink;
 mod sizing;
 #[cfg(feature = "faults")]
 mod soak;
+mod ssrf;
 mod startup;
 mod stream;
 mod trace;

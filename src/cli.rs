@@ -5,6 +5,8 @@
 //! stderr), 2 a command line that cannot be read, 128 + n made to leave at once by a second signal of number n. A
 //! panic is a log line and 101. The exit codes of the client commands are in [`client`].
 
+mod keys;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
@@ -14,6 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -73,6 +76,8 @@ enum Role {
     ///
     /// Arithmetic alone: nothing is contacted. docs/sizing.md explains the formulas and what they are worth.
     Size(Box<SizeRole>),
+    /// Make, list and revoke the keys that callers come in with
+    Keys(keys::KeysRole),
     /// All roles in one process, with a private PostgreSQL and Redis where DATABASE_URL and REDIS_URL name none
     ///
     /// The private servers listen on 127.0.0.1, on free ports, with a password of their own. Their data stays in .dev
@@ -175,6 +180,7 @@ pub fn main(registry: Registry) -> ExitCode {
             run("work", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop))
         }
         Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
+        Role::Keys(role) => run("keys", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop)),
         // These log nothing; the keeper and the supervisor of an attempt must not even have a runtime.
         Role::Size(role) => report(role.print(), config::LogFormat::Text),
@@ -235,6 +241,7 @@ where
         Ok(guard) => guard,
         Err(error) => return report(Err(error), config::LogFormat::Text),
     };
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("app")
@@ -261,7 +268,7 @@ impl ServeRole {
     async fn run(self, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
         let registry = all_types(registry, &self.tasks)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
-        let application = Application::build(core?, Arc::new(registry), self.http)?;
+        let application = Application::build(core?, Arc::new(registry), self.http).await?;
         tracing::info!(address = %application.address(), "serving");
         application.run_until_stopped(stop).await
     }
@@ -345,7 +352,7 @@ impl DevRole {
         let Some(core) = connected.await else { return Ok(()) };
         let core = core?;
         let tools = tools(&self.work, &self.outbound)?;
-        let application = Application::build(core.clone(), Arc::new(registry), self.http.clone())?;
+        let application = Application::build(core.clone(), Arc::new(registry), self.http.clone()).await?;
         print!("{}", first_steps(application.address(), servers));
         let serve = then_stop(application.run_until_stopped(stop.clone()), stop);
         let work = then_stop(work::run(core, runnable, &self.work, tools, stop.clone()), stop);
@@ -420,6 +427,15 @@ fn runnable(registry: &Registry, work: &config::Work, outbound: &config::Outboun
 
 fn all_slots(work: &config::Work) -> usize {
     work.slots().iter().map(|(_, slots)| slots).sum()
+}
+
+/// A stream is an open file, and the usual limit of 1,024 is meant for programs that use select(2).
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// `None` when a signal came first: nothing has begun, so there is nothing to drain.

@@ -9,10 +9,11 @@ use ipnet::IpNet;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct Http {
-    /// Address and port of the API. Without authentication only a loopback address is accepted
+    /// Address and port of the API. As long as there is no key, only a loopback address is accepted
     #[arg(long, env = "APP_BIND", default_value = "127.0.0.1:8001", value_name = "ADDRESS")]
     pub bind: SocketAddr,
-    /// Serve without authentication on an address that others can reach: every caller is an administrator
+    /// As long as there is no key, serve all the same on an address that others can reach: every caller is an
+    /// administrator. With the first key, keys are asked for
     #[arg(long, env = "APP_ALLOW_ANONYMOUS")]
     pub allow_anonymous: bool,
     /// Largest request body in bytes
@@ -26,6 +27,36 @@ pub struct Http {
     /// answered 429. Kept in Redis for all replicas together, and open while Redis is away
     #[arg(long, env = "APP_RATE_LIMIT", value_name = "RATE")]
     pub rate_limit: Option<RateLimit>,
+    /// Streams of one process at a time. Beyond it a client is told to come back
+    #[arg(long, env = "APP_MAX_STREAMS", default_value_t = 20_000, value_name = "N")]
+    pub max_streams: usize,
+    /// Streams of one caller at a time: the others' share stays free
+    #[arg(long, env = "APP_MAX_STREAMS_PER_CALLER", default_value_t = 10_000, value_name = "N")]
+    pub max_streams_per_caller: usize,
+    /// Connections of one process at a time, streams included. Further ones wait to be accepted
+    #[arg(long, env = "APP_MAX_CONNECTIONS", default_value_t = 25_000, value_name = "N", value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Whose tokens are taken beside API keys.
+    #[command(flatten)]
+    pub tokens: Tokens,
+}
+
+/// Whose tokens (JWTs) are taken beside API keys. All of the first three, or none.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Tokens")]
+pub struct Tokens {
+    /// Issuer of the tokens that are taken: their iss claim
+    #[arg(long, env = "APP_JWT_ISSUER", value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// What this server is called in a token's aud claim
+    #[arg(long, env = "APP_JWT_AUDIENCE", value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// The issuer's keys: the URL or the file of a JWKS. Read again every five minutes, and when a new key id comes
+    #[arg(long, env = "APP_JWT_JWKS", value_name = "URL|FILE")]
+    pub jwt_jwks: Option<String>,
+    /// The claim that names the role: a word, or an array of words of which the most powerful counts. Without it: user
+    #[arg(long, env = "APP_JWT_ROLE_CLAIM", default_value = "role", value_name = "CLAIM")]
+    pub jwt_role_claim: String,
 }
 
 /// How PostgreSQL is reached.
@@ -98,6 +129,9 @@ pub struct Work {
     /// How long a worker that cannot reach PostgreSQL goes on computing before it stops its tasks
     #[arg(long, env = "APP_LEASE_GRACE", default_value = "5m", value_parser = duration, value_name = "TIME")]
     pub lease_grace: Duration,
+    /// Largest result of a task in bytes. A larger one fails the task as result_too_large, for good
+    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
+    pub max_result: usize,
     /// How long finished tasks are kept
     #[arg(long, env = "APP_RETENTION", default_value = "30days", value_parser = duration, value_name = "TIME")]
     pub retention: Duration,
@@ -248,6 +282,10 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number of at least 1"))
 }
 
 /// Reads `30s`, `5m`, `1h30m`.

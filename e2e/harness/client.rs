@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Client {
     base: String,
     agent: ureq::Agent,
+    /// Sent with every request of its own making.
+    key: Option<String>,
 }
 
 /// An answer, read whole.
@@ -65,7 +67,34 @@ impl Client {
             .proxy(None)
             .build()
             .new_agent();
-        Self { base: format!("http://{address}"), agent }
+        Self { base: format!("http://{address}"), agent, key: None }
+    }
+
+    /// The same client with a key.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// The status of an answer whose body may never end.
+    #[track_caller]
+    pub fn status(&self, method: &str, path: &str, body: Option<&Value>) -> u16 {
+        let mut request = self.builder(method, path);
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        match self.agent.run(request.body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default()).unwrap())
+        {
+            Ok(answer) => answer.status().as_u16(),
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    fn builder(&self, method: &str, path: &str) -> http::request::Builder {
+        let request = http::Request::builder().method(method).uri(self.url(path));
+        match &self.key {
+            None => request,
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+        }
     }
 
     /// The address of a path, for a request of one's own.
@@ -110,7 +139,7 @@ impl Client {
 
     #[track_caller]
     fn answered(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = self.builder(method, path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -154,8 +183,7 @@ impl Client {
     /// The server-sent events of a task, from after the event with this id where one is given.
     #[track_caller]
     pub fn stream(&self, id: &str, last_event_id: Option<&str>) -> EventStream {
-        let mut request =
-            http::Request::get(format!("{}/tasks/{id}/stream", self.base)).header("accept", "text/event-stream");
+        let mut request = self.builder("GET", &format!("/tasks/{id}/stream")).header("accept", "text/event-stream");
         if let Some(last) = last_event_id {
             request = request.header("last-event-id", last);
         }
@@ -182,7 +210,7 @@ impl Client {
         let began = std::time::Instant::now();
         loop {
             // A server may be down for a moment: that is what some tests are about.
-            let request = http::Request::get(format!("{}/tasks/{id}", self.base)).body(Vec::new()).unwrap();
+            let request = self.builder("GET", &format!("/tasks/{id}")).body(Vec::new()).unwrap();
             if let Ok(answer) = self.send(request)
                 && answer.status == 200
             {

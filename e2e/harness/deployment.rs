@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{App, Proxy, Services, Sql, app::Finished};
+use super::{App, Dns, Proxy, Services, Sql, app::Finished, dns::RESOLVING_BY};
 
 /// The database that the others are copied from: migrated once, by the real `app migrate`.
 static TEMPLATE: LazyLock<&'static str> = LazyLock::new(|| {
@@ -121,6 +121,13 @@ impl<'a> Deployment<'a> {
         App::start_program(&self.program, &folder, arguments, &settings)
     }
 
+    /// Starts a process in the role `work` that asks this name server.
+    pub fn work_resolving_by(&self, dns: &Dns) -> App {
+        let mut arguments: Vec<&str> = RESOLVING_BY.to_vec();
+        arguments.extend([dns.resolv_conf(), &self.program, "work"]);
+        App::start_program("unshare", &super::new_folder("empty"), &arguments, &self.settings)
+    }
+
     /// Runs a command of `app` to its end.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).finish()
@@ -129,6 +136,13 @@ impl<'a> Deployment<'a> {
     /// Starts a command of `app`.
     pub fn start(&self, arguments: &[&str]) -> App {
         self.start_with(arguments, &[])
+    }
+
+    /// Makes a key, with the real `app keys create`.
+    pub fn key(&self, name: &str, role: &str) -> String {
+        let made = self.run(&["keys", "create", name, "--role", role]);
+        assert_eq!(made.code, Some(0), "{}", made.output());
+        made.stdout.trim().rsplit(' ').next().expect("a word").to_owned()
     }
 
     /// `DATABASE_URL`, for a test that uses the library itself.

@@ -60,7 +60,12 @@ pub struct HttpServer {
 impl HttpServer {
     /// Starts one on a free port. `handler` gets the request, and how many came for the same path before it.
     pub fn start(handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_on(Ipv4Addr::LOCALHOST, handler)
+    }
+
+    /// Starts one on a free port of another loopback address.
+    pub fn start_on(address: Ipv4Addr, handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),

@@ -23,6 +23,16 @@ pub fn raw_request(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     parse(&answer)
 }
 
+/// The same for a client that goes on listening as a decent one does: the server is not told that nothing more comes.
+pub fn raw_exchange(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    parse(&answer)
+}
+
 fn parse(answer: &[u8]) -> Option<Answer> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();

@@ -1,13 +1,14 @@
 //! Request bodies: read whole, within bounds of size and time, and only as plain JSON.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use actix_web::{
     HttpRequest,
+    error::PayloadError,
     http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     web::{Bytes, BytesMut, Payload},
 };
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 
 use super::problem::{Code, Problem};
 
@@ -33,9 +34,14 @@ pub async fn read_json(request: &HttpRequest, payload: &mut Payload, limit: usiz
             }
         }
     }
-    let _ = tokio::time::timeout(DISCARDING, discard(payload)).await;
+    let _ = tokio::time::timeout(DISCARDING, discard(&mut *payload)).await;
     type_check?;
     Err(Problem::new(Code::BodyTooLarge, format!("The body may have {limit} bytes at most.")))
+}
+
+/// Reads and throws away the body of a request that is refused before it is looked at.
+pub async fn let_it_pass(payload: actix_web::dev::Payload) {
+    let _ = tokio::time::timeout(DISCARDING, discard(payload)).await;
 }
 
 /// The whole body, or `None` when it is longer than the limit.
@@ -52,7 +58,8 @@ async fn collect(payload: &mut Payload, limit: usize) -> Result<Option<Bytes>, P
     Ok(Some(body.freeze()))
 }
 
-async fn discard(payload: &mut Payload) {
+async fn discard(payload: impl Stream<Item = Result<Bytes, PayloadError>>) {
+    let mut payload = pin!(payload);
     let mut left = DISCARDED;
     while let Some(Ok(chunk)) = payload.next().await {
         match left.checked_sub(chunk.len()) {

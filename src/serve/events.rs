@@ -29,7 +29,7 @@ use super::{
     query::Query,
     queues::{QueueView, samples_by_queue},
     sse::{self, PING_EVERY},
-    stream::{accepts_events, event_stream, streaming},
+    stream::{accepts_events, event_stream, retry_later, streaming},
     task_view::{TaskView, Time, Told},
     workers::WorkerView,
 };
@@ -99,9 +99,7 @@ pub async fn events(api: Data<Api>, caller: Caller, request: HttpRequest) -> Res
             });
             Ok(streaming(&request, chunks))
         }
-        Err(problem) if problem.code() == Code::Unavailable && accepts_events(&request) => {
-            Ok(event_stream().body(sse::RETRY_LATER))
-        }
+        Err(problem) if problem.code() == Code::Unavailable && accepts_events(&request) => Ok(retry_later()),
         Err(problem) => Err(problem),
     }
 }
@@ -112,9 +110,7 @@ fn open(api: &Data<Api>, caller: Caller, request: &HttpRequest) -> Result<mpsc::
     if api.closing.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "This process is shutting down: ask again."));
     }
-    let permit = api.streams.clone().try_acquire_owned();
-    let permit =
-        permit.map_err(|_| Problem::new(Code::Unavailable, "This process has all the streams it can hold."))?;
+    let place = api.streams.open(&caller, request)?;
     let in_view = query.parsed::<TaskId>("first")?.zip(query.parsed::<TaskId>("last")?);
     let pairs = request.query_string().split('&');
     let name: Vec<&str> = pairs.filter(|pair| !["status", "first", "last"].contains(&key(pair))).collect();
@@ -132,9 +128,13 @@ fn open(api: &Data<Api>, caller: Caller, request: &HttpRequest) -> Result<mpsc::
     };
     // Two frames may wait for a client that is slow to take them; then nothing is read for it.
     let (sender, frames) = mpsc::channel(2);
+    let ends = caller.ends;
     api.runtime.spawn(async move {
-        viewer.run(sender).await;
-        drop(permit);
+        tokio::select! {
+            () = viewer.run(sender) => {}
+            () = ends.come() => {}
+        }
+        drop(place);
     });
     Ok(frames)
 }

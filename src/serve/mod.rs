@@ -1,14 +1,17 @@
 //! Serve: the HTTP role. Handlers extract, call [`Core`] and convert; there is no SQL and no Redis in this room, and
 //! no handler runs a task.
 //!
-//! In reading order: [`routes`] is the whole table; [`frame`] and [`compress`] stand around every request; [`body`],
+//! In reading order: [`routes`] is the whole table; [`frame`] and [`compress`] stand around every request, [`access`],
+//! [`auth`] and [`same_site`] find out who asks and who may; [`session`] lets browsers sign in; [`body`],
 //! [`json`], [`admission`] and [`submit`] let a task in; [`read`], [`list`], [`logs`], [`timeline`] and [`task_view`]
 //! show it; [`hub`], [`stream`] and [`wait`] follow it; [`types`] and [`declare`] are the kinds of tasks, [`lease`]
 //! gives them to HTTP workers; [`bulk`] acts on many; [`outlook`], [`panorama`], [`queues`] and [`workers`] show the
 //! whole, and [`events`] tells it as it changes; [`problem`] is every error; [`openapi`] describes all of it to programs,
 //! [`docs`] shows that to people, and [`dashboard`] shows them everything.
 
+pub mod access;
 pub mod admission;
+pub mod auth;
 pub mod body;
 pub mod bulk;
 pub mod caller;
@@ -38,9 +41,11 @@ pub mod query;
 pub mod queues;
 pub mod read;
 pub mod routes;
+pub mod same_site;
 pub mod session;
 pub mod sse;
 pub mod stream;
+pub mod streams;
 pub mod submit;
 pub mod task_view;
 pub mod timeline;
@@ -56,8 +61,8 @@ use actix_web::{
     middleware::from_fn,
     web,
 };
-use anyhow::{Context, bail};
-use tokio::{runtime::Handle, sync::Semaphore};
+use anyhow::Context;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -66,10 +71,12 @@ use crate::{
     shutdown::Shutdown,
     tasks::Registry,
 };
+use auth::Auth;
 use hub::Hub;
 use lease::bench::Bench;
 use outlook::Outlook;
 use panorama::Panorama;
+use streams::Streams;
 use types::Types;
 
 /// Connections that the kernel keeps for us while we are busy accepting others.
@@ -84,13 +91,13 @@ const LAST_REQUESTS: Duration = Duration::from_secs(20);
 /// What was sent must be taken by the client within this, or the connection is cut: a stream whose reader has stalled
 /// can be resumed, and must not be held for ever.
 const STALLED: Duration = Duration::from_secs(30);
-/// Streams of one process at a time.
-const STREAMS: usize = 10_000;
 
 /// What all handlers of a process share.
 pub struct Api {
     /// Where every verb goes.
     pub core: Core,
+    /// Who may come in.
+    pub auth: Arc<Auth>,
     /// The task types, and the description of the API that goes with them.
     pub types: Arc<Types>,
     /// Where HTTP workers wait for work.
@@ -103,8 +110,8 @@ pub struct Api {
     pub panorama: Panorama,
     /// Outlives the server's own threads, and what they serve.
     pub runtime: Handle,
-    /// One permit per stream.
-    pub streams: Arc<Semaphore>,
+    /// A place for each stream.
+    pub streams: Arc<Streams>,
     /// Largest request body in bytes.
     pub max_body: usize,
     /// Tasks that may wait in one queue.
@@ -140,21 +147,16 @@ pub struct Application {
     server: Server,
     address: SocketAddr,
     core: Core,
+    auth: Arc<Auth>,
     hub: Arc<Hub>,
     types: Arc<Types>,
     closing: CancellationToken,
 }
 
 impl Application {
-    /// Binds. Must be called on the runtime that outlives the server, since the hub reads there.
-    pub fn build(core: Core, registry: Arc<Registry>, http: config::Http) -> anyhow::Result<Self> {
-        if !http.bind.ip().is_loopback() && !http.allow_anonymous {
-            bail!(
-                "APP_BIND is {}, which others can reach, and there is no authentication: every caller would be an \
-                 administrator. Bind to 127.0.0.1, or accept that with --allow-anonymous (APP_ALLOW_ANONYMOUS=true)",
-                http.bind
-            );
-        }
+    /// Reads the keys and binds. Must be called on the runtime that outlives the server, since the hub reads there.
+    pub async fn build(core: Core, registry: Arc<Registry>, http: config::Http) -> anyhow::Result<Self> {
+        let auth = Arc::new(Auth::new(core.store.clone(), &http).await?);
         let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
         let hub = Hub::new(core.clone(), runtime.clone());
         let outlook = Outlook::new(core.clone(), runtime.clone());
@@ -162,18 +164,20 @@ impl Application {
         let closing = CancellationToken::new();
         let api = web::Data::new(Api {
             core: core.clone(),
+            auth: auth.clone(),
             types: types.clone(),
             bench: Bench::new(core.clone(), runtime.clone()),
             hub: hub.clone(),
             outlook,
             panorama: Panorama::new(&core.store)?,
             runtime,
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Streams::new(http.max_streams, http.max_streams_per_caller),
             max_body: http.max_body,
             max_queue_depth: http.max_queue_depth,
             rate_limit: http.rate_limit,
             closing: closing.clone(),
         });
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(api.clone())
@@ -182,6 +186,8 @@ impl Application {
                 .configure(routes::all)
         })
         .backlog(BACKLOG)
+        .max_connections(http.max_connections.div_ceil(workers))
+        .workers(workers)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(SLOWEST_HEADERS)
         // A client that has left ends its stream at once, and not with the next thing that is written to it.
@@ -194,7 +200,7 @@ impl Application {
             format!("cannot listen on {}: choose another APP_BIND or stop what listens there", http.bind)
         })?;
         let address = *server.addrs().first().context("the server has no address")?;
-        Ok(Self { server: server.run(), address, core, hub, types, closing })
+        Ok(Self { server: server.run(), address, core, auth, hub, types, closing })
     }
 
     /// Where it listens: the port that the system chose when port 0 was asked for.
@@ -212,6 +218,7 @@ impl Application {
         let types = tokio::spawn(self.types.run(closing.clone()));
         let doorbells = tokio::spawn(doorbells::run(self.core.clone(), closing.clone()));
         let leave = shutdown.leave.clone();
+        let keys = tokio::spawn(self.auth.keep_fresh());
         let stopper = tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.drain.cancelled() => {}
@@ -229,6 +236,7 @@ impl Application {
         stopper.abort();
         doorbells.abort();
         types.abort();
+        keys.abort();
         hub.await.context("the hub panicked")?;
         tokio::select! {
             () = self.core.flushed() => {}

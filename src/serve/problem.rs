@@ -60,6 +60,12 @@ problem_table! {
     MalformedJson        400 "malformed_json"         "The body is not JSON";
     /// A query parameter or a header has a value that cannot be.
     InvalidParameter     400 "invalid_parameter"      "A parameter is invalid";
+    /// Nobody has said who they are, or not believably.
+    Unauthorized         401 "unauthorized"           "Sign in first";
+    /// The caller's role is not enough.
+    Forbidden            403 "forbidden"              "The role does not allow this";
+    /// A browser sends it for the page of another site.
+    CrossSite            403 "cross_site"             "The request comes from another site";
     /// No such task, or somebody else's.
     TaskNotFound         404 "task_not_found"         "There is no such task";
     /// No such path.

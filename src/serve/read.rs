@@ -29,7 +29,7 @@ pub async fn task(api: Data<Api>, caller: Caller, named: Named, request: HttpReq
         // With a version in hand the client waits for another one, without for the end.
         Some(wait) => {
             let enough = |task: &Task| task.status.is_final() || (known.is_some() && !known.has(task.version));
-            wait::until(&api, named.0, &caller.scope, wait, enough).await?
+            wait::until(&api, named.0, &caller, wait, enough).await?
         }
     };
     let task = found(lookup)?;

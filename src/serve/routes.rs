@@ -8,57 +8,59 @@ use actix_web::{
         Method,
         header::{ALLOW, HeaderValue},
     },
+    middleware::from_fn,
     web::{self, ServiceConfig},
 };
 
 use super::{
+    access::{self, ADMIN, Access, KNOWN, LOOK, MONITOR, PUBLIC, USER, WORKER},
     bulk, dashboard, declare, docs, events, health, lease, list, logs, look, openapi,
     problem::{Code, Problem},
     queues, read, session, stream, submit, timeline, workers,
 };
 
-/// Every path of the API.
+/// Every path of the API, and for each method who may use it.
 pub fn table() -> Vec<At> {
     vec![
-        at("/").get(dashboard::home),
-        at("/tasks").get(list::list).post(submit::submit),
+        at("/").get(PUBLIC, dashboard::home),
+        at("/tasks").get(USER, list::list).post(USER, submit::submit),
         // Before /tasks/{id}, which would take these words for ids.
-        at("/tasks/batch").post(submit::submit_batch),
-        at("/tasks/cancel").post(bulk::cancel),
-        at("/tasks/retry").post(bulk::retry),
-        at("/tasks/counts").get(list::counts),
-        at("/tasks/{id}").get(read::task).delete(read::cancel),
-        at("/tasks/{id}/input").get(read::input),
-        at("/tasks/{id}/logs").get(logs::logs),
-        at("/tasks/{id}/stream").get(stream::stream),
-        at("/tasks/{id}/timeline").get(timeline::timeline),
-        at("/tasks/{id}/retry").post(read::retry),
-        at("/tasks/{id}/lease/heartbeat").post(lease::heartbeat),
-        at("/tasks/{id}/lease/progress").post(lease::progress),
-        at("/tasks/{id}/lease/log").post(lease::log),
-        at("/tasks/{id}/lease/checkpoint").post(lease::checkpoint),
-        at("/tasks/{id}/lease/complete").post(lease::complete),
-        at("/tasks/{id}/lease/fail").post(lease::fail),
-        at("/queues").get(queues::queues),
-        at("/queues/{name}/pause").post(queues::pause),
-        at("/queues/{name}/resume").post(queues::resume),
-        at("/queues/{queue}/lease").post(lease::lease),
-        at("/autoscale/{queue}").get(queues::autoscale),
-        at("/workers").get(workers::workers),
-        at("/events").get(events::events),
-        at("/session").get(session::session),
-        at("/task-types").get(look::task_types),
-        at("/task-types/{name}").put(declare::declare),
-        at("/openapi.json").get(openapi::document),
-        at("/docs").get(docs::page),
-        at("/docs/{file}").get(docs::file),
-        at("/ui").get(dashboard::home),
-        at("/ui/boot.js").get(dashboard::boot),
-        at("/ui/assets/{hash}/{file}").get(dashboard::asset),
+        at("/tasks/batch").post(USER, submit::submit_batch),
+        at("/tasks/cancel").post(USER, bulk::cancel),
+        at("/tasks/retry").post(ADMIN, bulk::retry),
+        at("/tasks/counts").get(USER, list::counts),
+        at("/tasks/{id}").get(USER, read::task).delete(USER, read::cancel),
+        at("/tasks/{id}/input").get(USER, read::input),
+        at("/tasks/{id}/logs").get(USER, logs::logs),
+        at("/tasks/{id}/stream").get(USER, stream::stream),
+        at("/tasks/{id}/timeline").get(USER, timeline::timeline),
+        at("/tasks/{id}/retry").post(ADMIN, read::retry),
+        at("/tasks/{id}/lease/heartbeat").post(WORKER, lease::heartbeat),
+        at("/tasks/{id}/lease/progress").post(WORKER, lease::progress),
+        at("/tasks/{id}/lease/log").post(WORKER, lease::log),
+        at("/tasks/{id}/lease/checkpoint").post(WORKER, lease::checkpoint),
+        at("/tasks/{id}/lease/complete").post(WORKER, lease::complete),
+        at("/tasks/{id}/lease/fail").post(WORKER, lease::fail),
+        at("/queues").get(LOOK, queues::queues),
+        at("/queues/{name}/pause").post(ADMIN, queues::pause),
+        at("/queues/{name}/resume").post(ADMIN, queues::resume),
+        at("/queues/{queue}/lease").post(WORKER, lease::lease),
+        at("/autoscale/{queue}").get(MONITOR, queues::autoscale),
+        at("/workers").get(LOOK, workers::workers),
+        at("/events").get(USER, events::events),
+        at("/session").get(KNOWN, session::show).post(PUBLIC, session::sign_in).delete(PUBLIC, session::sign_out),
+        at("/task-types").get(PUBLIC, look::task_types),
+        at("/task-types/{name}").put(WORKER, declare::declare),
+        at("/openapi.json").get(PUBLIC, openapi::document),
+        at("/docs").get(PUBLIC, docs::page),
+        at("/docs/{file}").get(PUBLIC, docs::file),
+        at("/ui").get(PUBLIC, dashboard::home),
+        at("/ui/boot.js").get(PUBLIC, dashboard::boot),
+        at("/ui/assets/{hash}/{file}").get(PUBLIC, dashboard::asset),
         // Whatever follows: the page's own script knows its addresses.
-        at("/ui/{page:.*}").get(dashboard::page),
-        at("/livez").get(health::livez),
-        at("/readyz").get(health::readyz),
+        at("/ui/{page:.*}").get(PUBLIC, dashboard::page),
+        at("/livez").get(PUBLIC, health::livez),
+        at("/readyz").get(PUBLIC, health::readyz),
     ]
 }
 
@@ -78,7 +80,7 @@ async fn nothing_here() -> Result<HttpResponse, Problem> {
 }
 
 fn at(path: &str) -> At {
-    At { path: path.replace(":.*}", "}"), resource: web::resource(path), methods: Vec::new() }
+    At { path: path.replace(":.*}", "}"), resource: web::resource(path), methods: Vec::new(), access: Vec::new() }
 }
 
 /// One path with its methods. It answers OPTIONS, and every method that it lacks with 405, by itself.
@@ -87,51 +89,55 @@ pub struct At {
     pub path: String,
     /// The methods that have a handler.
     pub methods: Vec<&'static str>,
+    /// Who may use each of them.
+    pub access: Vec<Access>,
     resource: Resource,
 }
 
 impl At {
     /// GET, and with it HEAD: the same answer without its body.
-    fn get<F, Args>(self, handler: F) -> Self
+    fn get<F, Args>(self, access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
         let read = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-        self.with(&["GET", "HEAD"], read.to(handler))
+        self.with(&["GET", "HEAD"], access, read.to(handler))
     }
 
-    fn post<F, Args>(self, handler: F) -> Self
+    fn post<F, Args>(self, access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with(&["POST"], web::post().to(handler))
+        self.with(&["POST"], access, web::post().to(handler))
     }
 
-    fn put<F, Args>(self, handler: F) -> Self
+    fn put<F, Args>(self, access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with(&["PUT"], web::put().to(handler))
+        self.with(&["PUT"], access, web::put().to(handler))
     }
 
-    fn delete<F, Args>(self, handler: F) -> Self
+    fn delete<F, Args>(self, access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.with(&["DELETE"], web::delete().to(handler))
+        self.with(&["DELETE"], access, web::delete().to(handler))
     }
 
-    fn with(mut self, methods: &[&'static str], route: actix_web::Route) -> Self {
+    fn with(mut self, methods: &[&'static str], access: Access, route: actix_web::Route) -> Self {
         self.methods.extend(methods);
-        self.resource = self.resource.route(route);
+        self.access.extend(methods.iter().map(|_| access));
+        self.resource =
+            self.resource.route(route.wrap(from_fn(move |request, next| access::check(access, request, next))));
         self
     }
 }

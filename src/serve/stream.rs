@@ -15,19 +15,17 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use futures_util::Stream;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Interval, interval_at},
-};
+use tokio::time::{Instant, Interval, interval_at};
 
 use super::{
     Api,
-    caller::{Caller, Named},
+    caller::{Caller, Ends, Named},
     hub::{News, Reading, Update, Watch},
     problem::{Code, Problem},
     query::Query,
     read::found,
     sse::{self, PING_EVERY, Page},
+    streams::Place,
 };
 use crate::core::{
     Lookup,
@@ -47,9 +45,7 @@ pub async fn stream(
         Ok(Some(_)) if *request.method() == Method::HEAD => Ok(event_stream().finish()),
         Ok(Some(reader)) => Ok(streaming(&request, chunks(reader))),
         Ok(None) => Ok(HttpResponse::NoContent().finish()),
-        Err(problem) if problem.code() == Code::Unavailable && accepts_events(&request) => {
-            Ok(event_stream().body(sse::RETRY_LATER))
-        }
+        Err(problem) if problem.code() == Code::Unavailable && accepts_events(&request) => Ok(retry_later()),
         Err(problem) => Err(problem),
     }
 }
@@ -65,9 +61,7 @@ async fn open(
     if api.closing.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "This process is shutting down: ask again."));
     }
-    let permit = api.streams.clone().try_acquire_owned();
-    let permit =
-        permit.map_err(|_| Problem::new(Code::Unavailable, "This process has all the streams it can hold."))?;
+    let place = api.streams.open(caller, request)?;
     let watch = api.hub.watch(named.0);
     let asked = resume_point(request, &query)?;
     // Nothing lies after the largest number: that reads the task alone.
@@ -81,13 +75,14 @@ async fn open(
     let mut reader = Reader {
         api: api.clone(),
         scope: caller.scope.clone(),
+        ends: caller.ends.clone(),
         watch,
         cursor: after.unwrap_or(task.seq),
         version: 0,
         ready: VecDeque::from([sse::RETRY]),
         phase: Phase::CatchUp,
         ping: interval_at(Instant::now() + PING_EVERY, PING_EVERY),
-        _permit: permit,
+        _place: place,
     };
     match after {
         Some(_) => reader.take_page(&reading),
@@ -126,6 +121,11 @@ pub(super) fn streaming(
     response
 }
 
+/// An empty stream that says when to come back.
+pub fn retry_later() -> HttpResponse {
+    event_stream().body(sse::RETRY_LATER)
+}
+
 /// The head of an event stream.
 pub(super) fn event_stream() -> actix_web::HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
@@ -150,6 +150,8 @@ enum Phase {
 struct Reader {
     api: Data<Api>,
     scope: Scope,
+    /// When its client may no longer be here.
+    ends: Ends,
     watch: Watch,
     /// The last event sent.
     cursor: i32,
@@ -158,8 +160,8 @@ struct Reader {
     ready: VecDeque<Bytes>,
     phase: Phase,
     ping: Interval,
-    /// One of the process's streams; given back with the reader.
-    _permit: OwnedSemaphorePermit,
+    /// Given back with the reader.
+    _place: Place,
 }
 
 fn chunks(reader: Reader) -> impl Stream<Item = Result<Bytes, Infallible>> {
@@ -188,6 +190,7 @@ impl Reader {
                     self.watch.rejoin();
                     let read = tokio::select! {
                         () = api.closing.cancelled() => return None,
+                        () = self.ends.come() => return None,
                         read = Reading::of(&api.core, id, &self.scope, self.cursor) => read,
                     };
                     // What cannot be read ends the stream; the client comes back with the id of its last event.
@@ -196,6 +199,7 @@ impl Reader {
                 }
                 Phase::Follow => tokio::select! {
                     () = api.closing.cancelled() => return None,
+                    () = self.ends.come() => return None,
                     update = self.watch.next() => match update {
                         Some(update) => self.take_update(&update),
                         None => self.phase = Phase::CatchUp,

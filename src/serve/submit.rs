@@ -62,7 +62,7 @@ pub async fn submit(
         None => task,
         Some(wait) => {
             // The task is committed. Whatever keeps us from reading it, this submit has succeeded.
-            match wait::until(&api, task.id, &caller.scope, wait, |task| task.status.is_final()).await.and_then(found) {
+            match wait::until(&api, task.id, &caller, wait, |task| task.status.is_final()).await.and_then(found) {
                 Ok(present) => present,
                 Err(_) => task,
             }

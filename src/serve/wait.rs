@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, http::header::HeaderValue};
 
-use super::{Api, problem::Problem, query::Query};
+use super::{Api, auth, caller::Caller, problem::Problem, query::Query};
 use crate::core::{
     Lookup,
-    model::{Scope, Task, TaskId},
+    model::{Task, TaskId},
 };
 
 /// No answer is held longer: proxies close what is silent for a minute.
@@ -49,7 +49,7 @@ impl Wait {
 pub async fn until(
     api: &Api,
     id: TaskId,
-    scope: &Scope,
+    caller: &Caller,
     wait: Wait,
     enough: impl Fn(&Task) -> bool,
 ) -> Result<Lookup<Task>, Problem> {
@@ -57,7 +57,7 @@ pub async fn until(
     let mut watch = api.hub.watch(id);
     loop {
         watch.rejoin();
-        let task = match api.core.get(id, scope).await? {
+        let task = match api.core.get(id, &caller.scope).await? {
             Lookup::Found(task) if !enough(&task) && tokio::time::Instant::now() < end => task,
             answer => return Ok(answer),
         };
@@ -71,6 +71,7 @@ pub async fn until(
             tokio::select! {
                 () = api.closing.cancelled() => break,
                 () = tokio::time::sleep_until(end) => break,
+                () = caller.ends.come() => return Err(auth::no_longer()),
                 update = watch.next() => match update.as_deref() {
                     Some(update) => match &update.state {
                         Some(state) if enough(&state.task) && state.task.version >= task.version => {

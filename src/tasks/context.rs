@@ -20,6 +20,8 @@ use crate::core::model::{Claimed, Level, LogLine, Progress, TaskId, storable};
 
 /// Lines of one delivery beyond this many are dropped, with one line that says so.
 pub(crate) const MAX_LOG_LINES: usize = 10_000;
+/// And so many bytes.
+const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
 /// Longer lines are cut, with an ellipsis.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 /// A checkpoint is a position and not the data: it is written again and again.
@@ -163,15 +165,20 @@ impl Context {
         });
     }
 
-    /// Writes a line into the task's log. It never fails the task; beyond 10,000 lines per delivery they are dropped.
+    /// Writes a line into the task's log. It never fails the task; beyond 10,000 lines, or 4 MiB, per delivery they
+    /// are dropped.
     pub fn log(&self, level: Level, message: impl AsRef<str>) {
         let line = LogLine { at: Utc::now(), level, message: cut(storable(message.as_ref()).into_owned()) };
         self.attempt.outbox.put(|pending| {
-            pending.lines_so_far += 1;
-            if pending.lines_so_far < MAX_LOG_LINES {
+            let had_room = pending.logged.has_room();
+            pending.logged.lines += 1;
+            pending.logged.bytes += line.message.len();
+            if pending.logged.has_room() {
                 pending.lines.push(line);
-            } else if pending.lines_so_far == MAX_LOG_LINES {
-                let message = format!("this delivery has written {MAX_LOG_LINES} lines; further ones are dropped");
+            } else if had_room {
+                let message = format!(
+                    "this delivery may write {MAX_LOG_LINES} lines and {MAX_LOG_BYTES} bytes; further lines are dropped"
+                );
                 pending.lines.push(LogLine { level: Level::Warning, message, ..line });
             }
         });
@@ -294,7 +301,20 @@ pub struct Pending {
     pub checkpoint: Option<Box<RawValue>>,
     /// Log lines, oldest first.
     pub lines: Vec<LogLine>,
-    lines_so_far: usize,
+    logged: Logged,
+}
+
+/// How much a delivery has logged.
+#[derive(Debug, Default, Clone, Copy)]
+struct Logged {
+    lines: usize,
+    bytes: usize,
+}
+
+impl Logged {
+    fn has_room(self) -> bool {
+        self.lines < MAX_LOG_LINES && self.bytes <= MAX_LOG_BYTES
+    }
 }
 
 impl Pending {
@@ -319,8 +339,8 @@ impl Outbox {
     /// Takes everything out.
     pub fn take(&self) -> Pending {
         let mut pending = self.lock();
-        let lines_so_far = pending.lines_so_far;
-        std::mem::replace(&mut *pending, Pending { lines_so_far, ..Pending::default() })
+        let logged = pending.logged;
+        std::mem::replace(&mut *pending, Pending { logged, ..Pending::default() })
     }
 
     fn put(&self, change: impl FnOnce(&mut Pending)) {

@@ -62,9 +62,13 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .parse(&telemetry.log)
         .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
+    // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
+    for quiet in ["ureq=warn", "ureq_proto=warn"] {
+        filter = filter.add_directive(quiet.parse()?);
+    }
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
         vec![log::layer(telemetry.log_format, colour, writer).with_filter(filter).boxed()];
 

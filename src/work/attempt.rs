@@ -155,7 +155,13 @@ async fn execute(worker: &Worker, task: &Claimed, stop: &Stop, outbox: &Arc<Outb
 fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome: Outcome) -> Option<Ending> {
     let failure = match outcome {
         // A result is always offered, whatever was asked meanwhile: the fence decides whether it still counts.
-        Outcome::Returned(Ok(result)) => return Some(Ending::Success(result)),
+        Outcome::Returned(Ok(result)) if result.get().len() <= worker.settings.max_result => {
+            return Some(Ending::Success(result));
+        }
+        Outcome::Returned(Ok(result)) => {
+            let (bytes, most) = (result.get().len(), worker.settings.max_result);
+            Failure::fatal("result_too_large", format!("the result has {bytes} bytes, and may have {most}"))
+        }
         Outcome::Returned(Err(RunError::Undecodable(why))) if task.undecodable_for_too_long => {
             Failure::fatal("undecodable_input", format!("no worker could decode the input for ten minutes: {why}"))
         }

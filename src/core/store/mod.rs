@@ -6,6 +6,7 @@
 mod attempt;
 mod claim;
 mod connect;
+mod credentials;
 mod doorbells;
 mod due;
 mod http_lease;
@@ -37,6 +38,7 @@ use statement::{Statement, sql};
 
 pub use attempt::{Ending, Finish, Report, Standing, Written};
 pub use claim::NotClaimed;
+pub use credentials::{Grant, KeyState, NewKey, NewSession};
 pub use doorbells::{DoorbellState, Waiting};
 pub use http_lease::{Ask, LeaseStanding, Leased};
 pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};

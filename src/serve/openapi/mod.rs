@@ -10,6 +10,8 @@ mod operations;
 mod parameters;
 mod schemas;
 
+use std::collections::HashMap;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
@@ -18,7 +20,7 @@ use actix_web::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Api, problem::Problem};
+use super::{Api, access, problem::Problem, routes, session};
 use crate::tasks::Registry;
 
 const ABOUT: &str = "\
@@ -29,6 +31,8 @@ ended, and finds a `result` or an `error` in it.
 - Every error is `application/problem+json` with a stable `code`.
 - Every answer carries `X-Request-Id`: the caller's, where the request had one, or a new one.
 - Unknown query parameters and unknown keys in a body are refused, so that a slip of the pen is not silently ignored.
+- Without a key every caller is an administrator, as long as the server has none; with the first key, all but the \
+public operations ask for one. Each operation tells which roles may use it; an `admin` may use all.
 - Clients should ignore members of an answer that they do not know: new ones may come.
 ";
 
@@ -73,7 +77,13 @@ pub async fn document(api: Data<Api>, request: HttpRequest) -> Result<HttpRespon
 
 fn describe(registry: &Registry) -> Value {
     let mut paths = Map::new();
+    let access: HashMap<_, _> = routes::table()
+        .into_iter()
+        .flat_map(|at| at.methods.iter().zip(&at.access).map(|(m, a)| ((at.path.clone(), *m), *a)).collect::<Vec<_>>())
+        .collect();
     for operation in operations::all(registry) {
+        let known = access.get(&(operation.path.to_owned(), operation.method)).copied();
+        let operation = operation.open_to(known.unwrap_or(access::ADMIN));
         let (path, method) = (operation.path, operation.method.to_ascii_lowercase());
         if let Value::Object(path) = paths.entry(path).or_insert_with(|| json!({})) {
             path.insert(method, operation.describe());
@@ -97,6 +107,16 @@ fn describe(registry: &Registry) -> Value {
             "parameters": parameters::parameters(),
             "headers": parameters::headers(),
             "examples": examples::problems(),
+            "securitySchemes": {
+                "key": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "An API key, which `app keys create` prints, or a token of the identity provider.",
+                },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": session::NAME,
+                    "description": "What `POST /session` gives to a browser.",
+                },
+            },
         },
     })
 }
@@ -183,8 +203,12 @@ mod tests {
                 let target = format!("#/components/{kind}/{name}");
                 // OpenAPI has no words for the methods that a path lacks.
                 let is_for_people = name == "method_not_allowed";
-                // A header is described as always there and as optional, whichever is needed.
-                assert!(found.contains(target.as_str()) || is_for_people || kind == "headers", "{target} is not used");
+                // A header is described as always there and as optional, whichever is needed. Security schemes are
+                // referred to by their names.
+                assert!(
+                    found.contains(target.as_str()) || is_for_people || kind == "headers" || kind == "securitySchemes",
+                    "{target} is not used"
+                );
             }
         }
     }

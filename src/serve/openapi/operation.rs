@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::problem::Code;
+use super::super::{access::Access, problem::Code};
 
 /// Any request may be answered with these: what HTTP itself refuses, and our own failures.
 const ALWAYS: &[Code] = &[Code::BadRequest, Code::UriTooLong, Code::HeadersTooLarge, Code::Internal, Code::Unavailable];
@@ -23,6 +23,7 @@ pub struct Operation {
     body: Option<Value>,
     answers: Vec<Answer>,
     problems: Vec<Code>,
+    access: Access,
 }
 
 /// What comes back when it went well.
@@ -65,6 +66,7 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             // The router itself may answer: a slash in a variable part makes another path of it.
+            access: Access::Public,
             problems: if path.contains('{') { vec![Code::PathNotFound] } else { Vec::new() },
         }
     }
@@ -110,6 +112,21 @@ impl Operation {
         self
     }
 
+    /// Who may use it, with what that makes it fail with.
+    pub fn open_to(mut self, access: Access) -> Self {
+        self.access = access;
+        if access != Access::Public {
+            self.problems.push(Code::Unauthorized);
+        }
+        if matches!(access, Access::Only(_)) {
+            self.problems.push(Code::Forbidden);
+        }
+        if self.method != "GET" {
+            self.problems.push(Code::CrossSite);
+        }
+        self
+    }
+
     /// As OpenAPI writes it.
     pub fn describe(self) -> Value {
         let mut responses: Map<String, Value> =
@@ -126,8 +143,12 @@ impl Operation {
             "operationId": self.id,
             "tags": [self.tag],
             "summary": self.summary,
-            "description": self.description,
+            "description": format!("{}{}", self.description, self.access.in_words()),
             "responses": responses,
+            "security": match self.access {
+                Access::Public => json!([]),
+                Access::Known | Access::Only(_) => json!([{"key": []}, {"session": []}]),
+            },
         });
         if !self.parameters.is_empty() {
             operation["parameters"] = self.parameters.into();
@@ -238,6 +259,9 @@ fn problem(status: u16, codes: &[Code]) -> Value {
         429 | 503 => headers.push(("Retry-After", Presence::Always)),
         409 if codes.contains(&Code::StillStopping) => headers.push(("Retry-After", Presence::Sometimes)),
         _ => {}
+    }
+    if status == 401 {
+        headers.push(("WWW-Authenticate", Presence::Always));
     }
     if status == 429 {
         headers.extend(["RateLimit", "RateLimit-Policy"].map(|name| (name, Presence::Always)));

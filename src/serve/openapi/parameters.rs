@@ -157,6 +157,8 @@ pub fn headers() -> Map<String, Value> {
         ("RateLimit", "How much of the rate is left: `r` tasks, for `t` seconds.", text()),
         ("RateLimit-Policy", "The rate: `q` tasks in `w` seconds.", text()),
         ("Content-Security-Policy", "What the page may fetch and run: what it brings along.", text()),
+        ("WWW-Authenticate", "How to sign in (RFC 6750).", text()),
+        ("Set-Cookie", "The session, or its end (RFC 6265).", text()),
         ("Vary", "What the answer depends on.", text()),
         ("Preference-Applied", "Which preference was kept (RFC 7240).", text()),
         ("Idempotency-Replayed", "An earlier request with the same key made the task.", json!({"const": "true"})),

@@ -19,7 +19,7 @@ use super::{
         options,
         problem::ProblemBody,
         queues::{AutoscaleView, QueueView},
-        session::SessionView,
+        session::{SessionView, SignInBody},
         sse::{LogView, StateView},
         submit::{DEFAULT_TYPE, LARGEST_BATCH},
         task_view::TaskView,
@@ -51,6 +51,7 @@ pub fn all(registry: &Registry) -> Map<String, Value> {
     wanted::<CheckpointBody>(&mut received);
     wanted::<CompleteBody>(&mut received);
     wanted::<FailBody>(&mut received);
+    wanted::<SignInBody>(&mut received);
     let mut generator = settings.for_serialize().into_generator();
     wanted::<TaskView<'_>>(&mut generator);
     wanted::<LogView<'_>>(&mut generator);
@@ -67,7 +68,7 @@ pub fn all(registry: &Registry) -> Map<String, Value> {
     wanted::<RenewedView>(&mut generator);
     wanted::<EndedView>(&mut generator);
     wanted::<FrameView<'_>>(&mut generator);
-    wanted::<SessionView>(&mut generator);
+    wanted::<SessionView<'_>>(&mut generator);
     let mut schemas = received.take_definitions(true);
     schemas.extend(generator.take_definitions(true));
     schemas.insert("Options".to_owned(), options::schema());

@@ -94,7 +94,8 @@ impl Outbound {
 }
 
 impl Endpoint {
-    fn new(url: &str) -> Result<Self, Refusal> {
+    /// Fails when it is not an http or https URL.
+    pub fn new(url: &str) -> Result<Self, Refusal> {
         let policy = Policy::exactly(&guard::parse_url(url)?);
         Ok(Self { url: url.to_owned(), client: Client::new(policy), breaker: Breaker::default() })
     }

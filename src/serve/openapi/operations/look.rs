@@ -107,22 +107,6 @@ pub(super) fn events() -> Operation {
         .fails(&[Code::InvalidParameter])
 }
 
-pub(super) fn session() -> Operation {
-    Operation::new("GET", "/session", "getSession")
-        .about("look around", "Who the caller is", "What the caller may do here, and the time of the server.")
-        .answers(
-            Answer::json(
-                200,
-                "The session.",
-                schema("Session"),
-                json!({
-                    "role": "admin", "version": "1.0.0", "server_time": "2026-01-01T00:00:00.000Z", "anonymous": true,
-                }),
-            )
-            .with(&["Cache-Control"]),
-        )
-}
-
 pub(super) fn task_types(registry: &Registry) -> Operation {
     let example = registry.iter().next().map(|kind| {
         json!({

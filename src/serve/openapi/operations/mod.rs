@@ -1,9 +1,11 @@
 //! The operations: for each route what it takes and answers. Schemas and examples come from the code; the sentences
-//! are here: [`tasks`] is one task, [`many`] is many at once, [`look`] is the server itself.
+//! are here: [`tasks`] is one task, [`many`] is many at once, [`look`] is the server itself, [`session`] signs browsers
+//! in.
 
 mod lease;
 mod look;
 mod many;
+mod session;
 mod tasks;
 
 use serde_json::{Value, json, value::to_raw_value};
@@ -37,6 +39,7 @@ pub fn tags() -> Value {
         {"name": "many tasks", "description": "Submit, cancel, retry and count many at once."},
         {"name": "queues", "description": "What waits, who works, and pausing."},
         {"name": "HTTP workers", "description": "Run tasks in any language, over HTTP."},
+        {"name": "session", "description": "For browsers: signing in and out. Programs send their key with every request."},
         {"name": "look around", "description": "What this server has and does."},
         {"name": "health", "description": "For load balancers and orchestrators."},
     ])
@@ -77,7 +80,9 @@ pub fn all(registry: &Registry) -> Vec<Operation> {
         lease::complete(),
         lease::fail(),
         look::events(),
-        look::session(),
+        session::show(),
+        session::sign_in(),
+        session::sign_out(),
         look::task_types(registry),
         lease::declare(),
         look::openapi(),

@@ -1,0 +1,134 @@
+//! Secrets: a canary in every setting and header that holds one, and none of them in anything that comes out.
+
+use serde_json::json;
+
+use crate::harness::{App, Deployment, HttpServer, LONG, Reply};
+
+/// In every secret of the test.
+const CANARY: &str = "c4n4ry";
+
+fn canary(name: &str) -> String {
+    format!("{CANARY}-{name}")
+}
+
+/// Fails when a canary is in the text. What is shown is around it, not the whole.
+#[track_caller]
+fn is_clean(what: &str, text: &str) {
+    if let Some(at) = text.find(CANARY) {
+        let from = text.floor_char_boundary(at.saturating_sub(120));
+        let to = text.ceil_char_boundary((at + 80).min(text.len()));
+        panic!("{what} shows a secret: {:?}", &text[from..to]);
+    }
+}
+
+fn output(app: &App) -> String {
+    app.stdout() + &app.stderr()
+}
+
+/// Every row of every table as text.
+fn rows(deployment: &Deployment) -> String {
+    let sql = deployment.sql();
+    let tables = sql.rows("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'", &[]);
+    let dump = tables.iter().map(|row| {
+        let table: String = row.get(0);
+        let rows = sql.rows(&format!("SELECT row_to_json(t)::text FROM {table} t"), &[]);
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    });
+    dump.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn none_comes_out_while_all_goes_well() {
+    let sink = HttpServer::start(|_, _| Reply::Whole(500, Vec::new(), b"broken".to_vec()));
+    let collector = HttpServer::start(|_, _| Reply::Whole(401, Vec::new(), Vec::new()));
+    let deployment = Deployment::new();
+    // PostgreSQL trusts whoever comes from this machine: any password is right.
+    let database = deployment.database_url().replacen("longrun@", &format!("longrun:{}@", canary("postgres")), 1);
+    let deployment = deployment
+        .set("DATABASE_URL", database)
+        .set("APP_VECTOR_SINK_URL", format!("{}?token={}", sink.url("/in"), canary("sink")))
+        .set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url(&format!("/{}", canary("path"))))
+        .set("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer {}", canary("otlp")))
+        .set("RUST_LOG", "debug");
+    let key = deployment.key("alice", "admin");
+    let secret = key.rsplit('_').next().unwrap();
+    let (mut serve, work) = (deployment.serve(), deployment.work());
+    let client = serve.client().with_key(&key);
+    let cookie = client.post("/session", json!({"key": key}).to_string(), &[]).expect(200);
+    let cookie = cookie.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 0, "options": {"max_attempts": 1}}));
+    let task = client.wait_final(&id, LONG);
+    // The same secrets once more, where they are wrong: nothing of them comes back.
+    let anybody = serve.client();
+    let answers = [
+        anybody.request("GET", "/tasks", &[("authorization", &format!("Bearer {}", canary("key")))]),
+        anybody.request("GET", "/tasks", &[("authorization", &format!("Basic {}", canary("basic")))]),
+        anybody.request("GET", "/tasks", &[("cookie", &format!("longrun_session={}", canary("session")))]),
+        anybody.request("GET", "/tasks", &[("authorization", &format!("Bearer a.{}.c", canary("token")))]),
+        anybody.post("/session", json!({"key": canary("login")}).to_string(), &[]),
+        anybody.post("/session", json!({"key": "x", "password": canary("extra")}).to_string(), &[]),
+        anybody.post("/session", format!("{{\"key\": \"{}", canary("broken")), &[]),
+        client.request("GET", "/session", &[]),
+        client.request("GET", "/workers", &[]),
+        client.request("GET", &format!("/tasks/{id}/timeline"), &[]),
+        client.request("GET", &format!("/tasks/{id}/logs"), &[]),
+    ];
+    for answer in &answers {
+        is_clean("an answer", &format!("{:?}{answer}", answer.headers));
+        assert!(!answer.to_string().contains(secret));
+    }
+    is_clean("a task", &task.to_string());
+    let stored = rows(&deployment);
+    for (what, text) in [("serve", output(&serve)), ("work", output(&work)), ("a row", stored)] {
+        is_clean(what, &text);
+        assert!(!text.contains(secret), "{what} shows a key");
+        assert!(!text.contains(cookie.rsplit('_').next().unwrap()), "{what} shows a session");
+    }
+    assert!(sink.requests().iter().any(|request| request.path.contains(CANARY)), "the secret was really used");
+}
+
+#[test]
+fn none_comes_out_when_nothing_works() {
+    let wrong = |name: &str| canary(name);
+    let cases: Vec<(&str, Vec<(&str, String)>)> = vec![
+        ("no such server", vec![("DATABASE_URL", format!("postgresql://u:{}@127.0.0.1:1/d", wrong("a")))]),
+        ("no URL", vec![("DATABASE_URL", format!("postgresql//u:{}@127.0.0.1", wrong("b")))]),
+        ("an unknown option", vec![("DATABASE_URL", format!("postgresql://u:{}@127.0.0.1/d?nonsense=1", wrong("c")))]),
+        ("an unknown mode", vec![("DATABASE_URL", format!("postgresql://u:{}@127.0.0.1/d?sslmode=x", wrong("d")))]),
+        ("a bad port", vec![("DATABASE_URL", format!("postgresql://u:{}@127.0.0.1:99999/d", wrong("e")))]),
+        ("no Redis URL", vec![("REDIS_URL", format!("http://u:{}@127.0.0.1", wrong("f")))]),
+        ("a bad Redis port", vec![("REDIS_URL", format!("redis://u:{}@127.0.0.1:99999", wrong("g")))]),
+        ("a sink with a password", vec![("APP_VECTOR_SINK_URL", format!("http://u:{}@127.0.0.1/", wrong("h")))]),
+        ("a strange sink", vec![("APP_VECTOR_SINK_URL", format!("ftp://127.0.0.1/{}", wrong("i")))]),
+    ];
+    std::thread::scope(|scope| {
+        for (what, settings) in &cases {
+            for role in ["serve", "work"] {
+                scope.spawn(move || {
+                    let mut deployment = Deployment::new().set("RUST_LOG", "debug");
+                    for (name, value) in settings {
+                        deployment = deployment.set(name, value);
+                    }
+                    let is_for_work = settings[0].0 == "APP_VECTOR_SINK_URL";
+                    if is_for_work && role == "serve" {
+                        return;
+                    }
+                    let finished = deployment.run(&[role]);
+                    assert_eq!(finished.code, Some(1), "{what}: {}", finished.output());
+                    is_clean(what, &finished.output());
+                });
+            }
+        }
+    });
+    // Redis with a password that it does not want: everything works without it, and nothing is told.
+    let deployment = Deployment::new();
+    let redis = deployment.redis_url().replacen("redis://", &format!("redis://user:{}@", canary("redis")), 1);
+    let deployment = deployment.set("REDIS_URL", redis).set("RUST_LOG", "debug");
+    let (mut serve, work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 0}));
+    client.wait_status(&id, "SUCCESS", LONG);
+    is_clean("serve", &output(&serve));
+    is_clean("work", &output(&work));
+    is_clean("a row", &rows(&deployment));
+}

@@ -1,0 +1,225 @@
+//! The corpus: URLs that lead, or try to lead, to where tasks may not go.
+
+/// Every range that is not public: its name is for the reader, its first, some inner and its last address for the test.
+const ADDRESSES: &[(&str, &[&str])] = &[
+    ("this network", &["0.0.0.0", "0.0.0.1", "0.255.255.255"]),
+    ("private", &["10.0.0.0", "10.1.2.3", "10.255.255.255"]),
+    ("carrier-grade NAT", &["100.64.0.0", "100.100.100.200", "100.127.255.255"]),
+    ("loopback", &["127.0.0.0", "127.0.0.1", "127.0.0.2", "127.255.255.254", "127.255.255.255"]),
+    ("link-local", &["169.254.0.0", "169.254.169.254", "169.254.170.2", "169.254.255.255"]),
+    ("private", &["172.16.0.0", "172.20.0.1", "172.31.255.255"]),
+    ("protocol assignments", &["192.0.0.0", "192.0.0.192", "192.0.0.255"]),
+    ("documentation", &["192.0.2.0", "192.0.2.255", "198.51.100.0", "198.51.100.255", "203.0.113.0", "203.0.113.255"]),
+    ("private", &["192.168.0.0", "192.168.1.1", "192.168.255.255"]),
+    ("benchmarking", &["198.18.0.0", "198.18.5.5", "198.19.255.255"]),
+    ("multicast", &["224.0.0.0", "233.1.2.3", "239.255.255.255"]),
+    ("reserved", &["240.0.0.0", "250.1.2.3", "255.255.255.254", "255.255.255.255"]),
+    ("unspecified and loopback", &["[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[0000:0000:0000:0000:0000:0000:0000:0001]"]),
+    (
+        "mapped",
+        &["[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:10.0.0.1]", "[::ffff:169.254.169.254]", "[::ffff:0:0]"],
+    ),
+    ("compatible", &["[::127.0.0.1]", "[::7f00:1]", "[::10.0.0.1]"]),
+    ("translated", &["[::ffff:0:127.0.0.1]"]),
+    (
+        "NAT64",
+        &["[64:ff9b::7f00:1]", "[64:ff9b::127.0.0.1]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::1]", "[64:ff9b:1:ffff::]"],
+    ),
+    ("discard", &["[100::]", "[100::1]", "[100::ffff:ffff:ffff:ffff]"]),
+    ("Teredo", &["[2001::]", "[2001:0:7f00:1::]", "[2001:0:ffff:ffff:ffff:ffff:ffff:ffff]"]),
+    ("documentation", &["[2001:db8::]", "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]", "[3fff::1]"]),
+    ("6to4", &["[2002::]", "[2002:7f00:1::]", "[2002:a00:1::1]", "[2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"]),
+    ("unique local", &["[fc00::]", "[fd00::1]", "[fd00:ec2::254]", "[fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"]),
+    ("link-local", &["[fe80::]", "[fe80::1]", "[febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"]),
+    ("site-local", &["[fec0::]", "[feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"]),
+    ("multicast", &["[ff00::]", "[ff02::1]", "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]"]),
+];
+
+/// 127.0.0.1 and others, as an old C library, a browser or a careless parser reads them.
+const SPELLINGS: &[&str] = &[
+    "2130706433",
+    "017700000001",
+    "0x7f000001",
+    "0x7F.0.0.1",
+    "0177.0.0.1",
+    "0177.0.0.01",
+    "127.1",
+    "127.0.1",
+    "127.0.0.1.",
+    "0",
+    "0x0",
+    "00000000000",
+    "0.0",
+    "0x7f.1",
+    "127.0.0.0x1",
+    "127.000.000.001",
+    "0x00000000000000007f000001",
+    "1.1.1.1.1",
+    "256.256.256.256",
+    "127.0.0.256",
+    "4294967295",
+    "4294967296",
+    "0xa9fea9fe",
+    "2852039166",
+    "169.254.43518",
+    "0251.0376.0251.0376",
+    "0xA9.0xFE.0xA9.0xFE",
+    "１２７.０.０.１",
+    "127。0。0。1",
+    "127｡0｡0｡1",
+    "①②⑦.⓪.⓪.①",
+    "０ｘ７ｆ０００００１",
+    "%31%32%37.0.0.1",
+    "127.0.0.%31",
+    "127%2e0%2e0%2e1",
+    "loop\u{ad}.attack.test",
+    "LOOP.ATTACK.TEST",
+    "ＬＯＯＰ.attack.test",
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "localhost.localdomain",
+    "ip6-localhost",
+    "[::1%25lo]",
+    "[::1%lo]",
+    "[::1",
+    "::1",
+    "[0x7f.0.0.1]",
+    "[127.0.0.1]",
+    "[v1.x]",
+];
+
+/// Names that lead to private addresses: see the zone of the test.
+const NAMES: &[&str] = &[
+    "loop",
+    "loop6",
+    "mapped",
+    "compatible",
+    "nat64",
+    "6to4",
+    "teredo",
+    "unique-local",
+    "link-local6",
+    "private10",
+    "private172",
+    "private192",
+    "metadata",
+    "cgnat",
+    "zero",
+    "broadcast",
+    "multicast",
+    "all-private",
+];
+
+/// Whole URLs by which two parsers may be played off against each other, or another protocol be spoken.
+const WHOLE: &[&str] = &[
+    "http://good.attack.test@127.0.0.1:PORT/",
+    "http://good.attack.test:80@127.0.0.1:PORT/",
+    "http://127.0.0.1:PORT@good.attack.test/",
+    "http://good.attack.test\\@127.0.0.1:PORT/",
+    "http://127.0.0.1:PORT\\@good.attack.test/",
+    "http:\\\\127.0.0.1:PORT/",
+    "http:/127.0.0.1:PORT/",
+    "http:127.0.0.1:PORT/",
+    "http:///127.0.0.1:PORT/",
+    "http:////127.0.0.1:PORT/",
+    "//127.0.0.1:PORT/",
+    "/\\127.0.0.1:PORT/",
+    "http://127.0.0.1:PORT#@good.attack.test/",
+    "http://127.0.0.1:PORT?@good.attack.test/",
+    "http://127.0.0.1:PORT;good.attack.test/",
+    "http://127.0.0.1:PORT,good.attack.test/",
+    "http://good.attack.test#@127.0.0.1:PORT/\\",
+    "http://127.0.0.1\t:PORT/",
+    "http://127.0.0.1\r\n:PORT/",
+    "ht\ntp://127.0.0.1:PORT/",
+    "http://127.0.0.1:PORT/\r\nHost: good.attack.test",
+    "\u{0}http://127.0.0.1:PORT/",
+    "\u{1}http://127.0.0.1:PORT/",
+    "http://127.0.0.1:PORT/%0d%0aX: y",
+    "http://[::ffff:127.0.0.1]:PORT/",
+    "http://127.0.0.1:00PORT/",
+    "http://127.0.0.1:PORT:80/",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:-1/",
+    "http://127.0.0.1:0/",
+    "http://127.0.0.1:/",
+    "http://127.0.0.1/",
+    "https://127.0.0.1/",
+    "http://good.attack.test:0/",
+    "http://",
+    "http://:PORT/",
+    "http://@127.0.0.1:PORT/",
+    "http://:@127.0.0.1:PORT/",
+    "http://%00@127.0.0.1:PORT/",
+    "http://xn--.test/",
+    "file:///etc/passwd",
+    "file://127.0.0.1/etc/passwd",
+    "ftp://127.0.0.1:PORT/",
+    "gopher://127.0.0.1:PORT/_PING",
+    "dict://127.0.0.1:PORT/info",
+    "ldap://127.0.0.1:PORT/",
+    "unix:///var/run/docker.sock",
+    "data:text/html,<title>x</title>",
+    "javascript:alert(1)",
+    "jar:http://127.0.0.1:PORT!/",
+    "http+unix://%2Fvar%2Frun%2Fdocker.sock/info",
+    "ws://127.0.0.1:PORT/",
+    "blob:http://127.0.0.1:PORT/",
+    "view-source:http://127.0.0.1:PORT/",
+    "httpx://127.0.0.1:PORT/",
+    "HTTP://127.0.0.1:PORT/",
+    "hTTps://127.0.0.1:PORT/",
+    "http://metadata.google.internal/computeMetadata/v1/",
+    "http://instance-data.ec2.internal/latest/meta-data/",
+    "http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+];
+
+/// All of them. Private addresses come with the one port that is open.
+pub fn urls(port: u16) -> Vec<String> {
+    let hosts =
+        ADDRESSES.iter().flat_map(|(_, addresses)| addresses.iter()).chain(SPELLINGS).map(|host| (*host).to_owned());
+    let names = NAMES.iter().map(|name| format!("{name}.attack.test"));
+    let plain = hosts.chain(names).map(|host| format!("http://{host}:{port}/"));
+    plain.chain(WHOLE.iter().map(|url| url.replace("PORT", &port.to_string()))).collect()
+}
+
+/// Where the site's redirects lead. The first is harmless.
+pub fn redirect_targets(port: u16) -> Vec<String> {
+    [
+        "/page",
+        "http://127.0.0.1:PORT/",
+        "http://127.1:PORT/",
+        "http://2130706433:PORT/",
+        "http://[::1]:PORT/",
+        "http://[::ffff:127.0.0.1]:PORT/",
+        "http://loop.attack.test:PORT/",
+        "http://all-private.attack.test:PORT/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.1/",
+        "//127.0.0.1:PORT/",
+        "///127.0.0.1:PORT/",
+        "/\\127.0.0.1:PORT/",
+        "\\\\127.0.0.1:PORT/",
+        "http:\\\\127.0.0.1:PORT/",
+        "http://good.attack.test@127.0.0.1:PORT/",
+        "http://user:password@good.attack.test:PORT/",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:PORT/_",
+        "data:text/html,<title>x</title>",
+        "javascript:alert(1)",
+        "http://",
+        "http://0/",
+        "http://localhost:PORT/",
+    ]
+    .iter()
+    .map(|target| target.replace("PORT", &port.to_string()))
+    .collect()
+}
+
+/// Names that the zone does not have: nobody is connected to.
+pub fn is_unknown(url: &str) -> bool {
+    ["localhost.:", "localdomain", "ip6-localhost", "1.1.1.1.1", "xn--", "127.0.0.1;", "127.0.0.1,", "%25lo"]
+        .iter()
+        .any(|part| url.contains(part))
+}
