@@ -9,7 +9,7 @@ const lines = (page) => page.locator(".log li bdi").allInnerTexts();
 async function catches_up(page, base, id) {
   await until("the bar is gone", async () => !(await page.locator('[data-banner="connection"]').isVisible()));
   await until("all lines are there, in order, none twice", async () => {
-    const wanted = (await api(base, `/tasks/${id}/logs`)).map((line) => line.message);
+    const wanted = (await api(base, `/tasks/${id}/logs?limit=10000`)).map((line) => line.message);
     const shown = await lines(page);
     assert.equal(new Set(shown).size, shown.length, "a line is there twice");
     return wanted.length > 0 && shown.join("\n") === wanted.join("\n");

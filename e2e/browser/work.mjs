@@ -8,7 +8,7 @@ const status = (page) => page.locator(".badge.big").innerText();
 /** Both built-in types by their forms; a bar that moves; cancel with its dialog; retry; reload. */
 export async function submits({ open, base, more: [site] }) {
   const page = await open("/ui/submit/vector_processing");
-  await page.getByLabel("duration").fill("60");
+  await page.locator("#f-duration").fill("60");
   await page.getByRole("button", { name: "Submit", exact: true }).click();
   await page.waitForURL(/\/ui\/tasks\/[0-9A-Z]{26}$/);
   const id = page.url().split("/").pop();
@@ -40,11 +40,11 @@ export async function submits({ open, base, more: [site] }) {
   assert.equal(await page.locator(".attempts li").count(), 2, "both attempts are told");
 
   await page.goto("/ui/submit/web_scrape");
-  await page.getByLabel("url").fill("not an address");
+  await page.locator("#f-url").fill("not an address");
   await page.getByRole("button", { name: "Submit", exact: true }).click();
   await until("what is wrong is told at its field", async () => (await page.locator("[aria-invalid=true]").count()) === 1);
   assert.equal(await page.evaluate(() => document.activeElement.id), "f-url", "the focus goes to it");
-  await page.getByLabel("url").fill(site);
+  await page.locator("#f-url").fill(site);
   const go = page.getByRole("button", { name: "Submit", exact: true });
   await go.dblclick();
   await page.waitForURL(/\/ui\/tasks\/[0-9A-Z]{26}$/);
