@@ -48,6 +48,8 @@ fn run_a_task(app: &mut App) -> String {
     let client = app.client();
     let id = client.submit(&json!({"vector_data": [3.0, 4.0], "duration": 0}));
     assert_eq!(client.wait_final(&id, LONG)["result"]["norm_max"], 5.0);
+    let metrics = String::from_utf8(client.fetch("/metrics").expect(200).body).unwrap();
+    assert!(metrics.contains("longrun_attempts_total") && metrics.contains("longrun_http_requests_total"));
     id
 }
 

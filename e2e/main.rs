@@ -26,11 +26,13 @@ mod crash;
 mod crash_points;
 mod dashboard;
 mod dev;
+mod doctor;
 mod guide;
 mod http_workers;
 #[cfg(feature = "faults")]
 mod ledger;
 mod limits;
+mod metrics;
 mod migrate;
 mod model;
 #[cfg(feature = "faults")]

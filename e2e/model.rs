@@ -18,6 +18,7 @@ use longrun::{
         },
         store::{self, Finish, Renewal, Report},
     },
+    metrics::Metrics,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -189,7 +190,7 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let database_url = format!("{}{OWN_PATH}", deployment.database_url()).into();
         let settings = config::Postgres { database_url, postgres_pool: 2 };
-        let store = runtime.block_on(Store::connect(&settings)).unwrap();
+        let store = runtime.block_on(Store::connect(&settings, &Metrics::new())).unwrap();
         Self { sql, store, runtime, workers: [WorkerId::new(), WorkerId::new()], _deployment: deployment }
     }
 
@@ -295,7 +296,11 @@ impl Bench {
                 written.into_iter().map(|written| written.id).collect()
             }
             Event::Finish { delivery, ending, checkpoint } => {
-                let finish = |id: &TaskId| Finish { report: report(*id, delivery, checkpoint), ending: real(ending) };
+                let finish = |id: &TaskId| Finish {
+                    report: report(*id, delivery, checkpoint),
+                    ending: real(ending),
+                    trace_context: None,
+                };
                 let finishes: Vec<Finish> = ids.iter().map(finish).collect();
                 let written = store.finish(self.workers[0], &finishes.iter().collect::<Vec<_>>()).await?;
                 written.into_iter().map(|written| written.id).collect()

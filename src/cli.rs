@@ -20,9 +20,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
 use crate::{
+    admin::Admin,
     client, config,
     core::{Core, store::migrate},
     dev::{self, keeper},
+    doctor,
     serve::Application,
     shutdown::Shutdown,
     size,
@@ -35,7 +37,8 @@ use crate::{
             isolated::{Household, isolated},
         },
     },
-    telemetry, work,
+    telemetry,
+    work::{self, Vitals},
 };
 
 /// Threads for blocking calls beside those of the tasks: name lookups, files.
@@ -72,6 +75,10 @@ enum Role {
     ///
     /// Safe to run from many replicas at once: the others wait for the first and find nothing left to do.
     Migrate(MigrateRole),
+    /// Look whether PostgreSQL, Redis and the settings are as they should be, and say what to do
+    ///
+    /// Reads and changes nothing. Exits with 1 when it finds a failure, and with 0 when there are only warnings.
+    Doctor(Box<DoctorRole>),
     /// Tell how many servers, workers, connections and bytes a load needs
     ///
     /// Arithmetic alone: nothing is contacted. docs/sizing.md explains the formulas and what they are worth.
@@ -83,7 +90,7 @@ enum Role {
     /// The private servers listen on 127.0.0.1, on free ports, with a password of their own. Their data stays in .dev
     /// when dev ends, so that its tasks are there again at the next start; delete the folder to begin anew.
     Dev(Box<DevRole>),
-    /// Exit with 0 when serve answers on APP_BIND: a health check for containers without curl
+    /// Exit with 0 when the process answers on APP_ADMIN_BIND or APP_BIND: a health check for containers without curl
     #[command(hide = true)]
     Health(HealthRole),
     #[command(hide = true)]
@@ -99,6 +106,8 @@ struct ServeRole {
     #[command(flatten)]
     http: config::Http,
     #[command(flatten)]
+    admin: config::Admin,
+    #[command(flatten)]
     tasks: config::Tasks,
     #[command(flatten)]
     postgres: config::Postgres,
@@ -112,6 +121,8 @@ struct ServeRole {
 struct WorkRole {
     #[command(flatten)]
     work: config::Work,
+    #[command(flatten)]
+    admin: config::Admin,
     #[command(flatten)]
     tasks: config::Tasks,
     #[command(flatten)]
@@ -139,6 +150,22 @@ struct MigrateRole {
 }
 
 #[derive(Args)]
+struct DoctorRole {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+    /// Processes that share PostgreSQL's connections. The default is the live workers and one server
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    processes: Option<u32>,
+    #[command(flatten)]
+    work: config::Work,
+    #[command(flatten)]
+    postgres: config::Postgres,
+    #[command(flatten)]
+    redis: config::Redis,
+}
+
+#[derive(Args)]
 struct SizeRole {
     #[command(flatten)]
     load: size::Load,
@@ -151,6 +178,8 @@ struct SizeRole {
 struct DevRole {
     #[command(flatten)]
     http: config::Http,
+    #[command(flatten)]
+    admin: config::Admin,
     #[command(flatten)]
     work: config::Work,
     #[command(flatten)]
@@ -167,6 +196,8 @@ struct DevRole {
 struct HealthRole {
     #[command(flatten)]
     http: config::Http,
+    #[command(flatten)]
+    admin: config::Admin,
 }
 
 /// The whole program: reads the command line, runs the role with these task types, and returns the exit code.
@@ -182,6 +213,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Keys(role) => run("keys", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop)),
+        Role::Doctor(role) => role.run(),
         // These log nothing; the keeper and the supervisor of an attempt must not even have a runtime.
         Role::Size(role) => report(role.print(), config::LogFormat::Text),
         Role::Health(role) => report(role.check(), config::LogFormat::Text),
@@ -268,9 +300,13 @@ impl ServeRole {
     async fn run(self, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
         let registry = all_types(registry, &self.tasks)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
-        let application = Application::build(core?, Arc::new(registry), self.http).await?;
+        let core = core?;
+        let application = Application::build(core.clone(), Arc::new(registry), self.http, &self.admin).await?;
         tracing::info!(address = %application.address(), "serving");
-        application.run_until_stopped(stop).await
+        let admin = Admin::open(&self.admin, &core, application.probes())?;
+        let outcome = application.run_until_stopped(stop).await;
+        close(admin).await;
+        outcome
     }
 }
 
@@ -280,7 +316,11 @@ impl WorkRole {
         let registry = runnable(&all_types(registry, &self.tasks)?, &self.work, &self.outbound)?;
         let tools = tools(&self.work, &self.outbound)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
-        work::run(core?, registry, &self.work, tools, stop).await
+        let (core, vitals) = (core?, Vitals::default());
+        let admin = Admin::open(&self.admin, &core, vitals.probes())?;
+        let outcome = work::run(core, registry, &self.work, tools, vitals, stop).await;
+        close(admin).await;
+        outcome
     }
 }
 
@@ -301,6 +341,32 @@ impl MigrateRole {
             names => println!("migrated: {}", names.join(", ")),
         }
         Ok(())
+    }
+}
+
+impl DoctorRole {
+    /// Prints what it finds. It logs nothing, and needs no signals: it is over in a moment.
+    fn run(&self) -> ExitCode {
+        let patient = doctor::Patient {
+            postgres: &self.postgres,
+            redis: &self.redis,
+            work: &self.work,
+            processes: self.processes,
+        };
+        let examined = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let examined = examined.map(|runtime| runtime.block_on(doctor::examine(&patient)));
+        let printed = examined.context("cannot start the runtime").and_then(|report| {
+            match self.json {
+                true => println!("{}", report.json()?),
+                false => print!("{report}"),
+            }
+            Ok(report.worst())
+        });
+        match printed {
+            Ok(doctor::Level::Fail) => ExitCode::FAILURE,
+            Ok(doctor::Level::Ok | doctor::Level::Warn) => ExitCode::SUCCESS,
+            Err(error) => report(Err(error), config::LogFormat::Text),
+        }
     }
 }
 
@@ -352,26 +418,32 @@ impl DevRole {
         let Some(core) = connected.await else { return Ok(()) };
         let core = core?;
         let tools = tools(&self.work, &self.outbound)?;
-        let application = Application::build(core.clone(), Arc::new(registry), self.http.clone()).await?;
+        let application = Application::build(core.clone(), Arc::new(registry), self.http.clone(), &self.admin).await?;
+        let vitals = Vitals::default();
+        let admin = Admin::open(&self.admin, &core, application.probes().and(vitals.probes()))?;
         print!("{}", first_steps(application.address(), servers));
         let serve = then_stop(application.run_until_stopped(stop.clone()), stop);
-        let work = then_stop(work::run(core, runnable, &self.work, tools, stop.clone()), stop);
-        tokio::select! {
+        let work = then_stop(work::run(core, runnable, &self.work, tools, vitals, stop.clone()), stop);
+        let outcome = tokio::select! {
             (served, worked) = async { tokio::join!(serve, work) } => served.and(worked),
             lost = servers.lost() => Err(lost),
-        }
+        };
+        close(admin).await;
+        outcome
     }
 }
 
 impl HealthRole {
-    /// GET /livez, by the loopback address where the server listens on all of them.
+    /// GET /livez at the admin address or, without one, where the API is; by the loopback address where the server
+    /// listens on all of them.
     fn check(&self) -> anyhow::Result<()> {
-        let host = match self.http.bind.ip() {
+        let bind = self.admin.admin_bind.unwrap_or(self.http.bind);
+        let host = match bind.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let url = format!("http://{}/livez", SocketAddr::new(host, self.http.bind.port()));
+        let url = format!("http://{}/livez", SocketAddr::new(host, bind.port()));
         let agent = ureq::Agent::config_builder().timeout_global(Some(HEALTH_TIMEOUT)).proxy(None).build().new_agent();
         agent.get(&url).call().with_context(|| format!("{url} does not answer"))?;
         Ok(())
@@ -435,6 +507,12 @@ fn raise_file_limit() {
         .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn close(admin: Option<Admin>) {
+    if let Some(admin) = admin {
+        admin.close().await;
     }
 }
 

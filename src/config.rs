@@ -59,6 +59,16 @@ pub struct Tokens {
     pub jwt_role_claim: String,
 }
 
+/// Where those who watch the process find it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Admin")]
+pub struct Admin {
+    /// Address and port for /livez, /readyz and /metrics alone, without authentication: for the orchestrator and
+    /// Prometheus. By default work listens nowhere, and serve has them on APP_BIND
+    #[arg(long, env = "APP_ADMIN_BIND", value_name = "ADDRESS")]
+    pub admin_bind: Option<SocketAddr>,
+}
+
 /// How PostgreSQL is reached.
 #[derive(Clone, Args)]
 #[command(next_help_heading = "PostgreSQL")]

@@ -3,23 +3,41 @@
 use std::{fs, path::Path};
 
 /// Room, and the rooms that it may use beside itself. A path belongs to the longest name that it begins with.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("core::model", &[]),
-    ("core", &["core::model", "config", "telemetry"]),
+    ("core", &["core::model", "config", "telemetry", "metrics"]),
     ("tasks", &["core::model", "config"]),
-    ("serve", &["core", "core::model", "tasks", "config", "shutdown", "telemetry"]),
-    ("work", &["core", "core::model", "tasks", "config", "shutdown", "telemetry"]),
+    ("serve", &["core", "core::model", "tasks", "config", "shutdown", "telemetry", "metrics", "admin"]),
+    ("work", &["core", "core::model", "tasks", "config", "shutdown", "telemetry", "metrics", "admin"]),
     ("dev", &["config"]),
+    ("doctor", &["core", "config"]),
     ("size", &["config"]),
     // As far from the server as somebody else's program: it speaks HTTP.
     ("client", &["config"]),
     (
         "cli",
-        &["client", "core", "core::model", "tasks", "serve", "work", "dev", "size", "config", "shutdown", "telemetry"],
+        &[
+            "client",
+            "core",
+            "core::model",
+            "tasks",
+            "serve",
+            "work",
+            "dev",
+            "doctor",
+            "size",
+            "config",
+            "shutdown",
+            "telemetry",
+            "metrics",
+            "admin",
+        ],
     ),
     ("config", &["core::model"]),
     ("telemetry", &["config"]),
     ("shutdown", &[]),
+    ("metrics", &[]),
+    ("admin", &["core", "config", "metrics"]),
 ];
 
 #[test]

@@ -2,19 +2,22 @@
 //!
 //! In reading order: [`core::model`] says what a task is; [`core`] accepts, cancels and reads tasks; [`tasks`] is what
 //! you implement; [`work`] runs it; [`serve`] speaks HTTP; [`config`] and [`cli`] put the roles together, [`dev`] with
-//! a private PostgreSQL and Redis; [`shutdown`] and [`telemetry`] are what every role needs to leave and to be seen.
-//! [`client`] stands apart: the commands that speak to a server from a terminal or a script.
-//! [`size`] is the arithmetic of `app size`.
+//! a private PostgreSQL and Redis; [`shutdown`], [`telemetry`], [`metrics`] and [`admin`] are what every role needs to
+//! leave and to be seen; [`doctor`] looks at the servers around it. [`client`] stands apart: the commands that speak to a
+//! server from a terminal or a script. [`size`] is the arithmetic of `app size`.
 //!
 //! A program is [`main`] with a list of task types.
 
+pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod core;
 pub mod dev;
+pub mod doctor;
 #[cfg(test)]
 mod house;
+pub mod metrics;
 pub mod serve;
 pub mod shutdown;
 pub mod size;

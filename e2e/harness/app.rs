@@ -130,6 +130,15 @@ impl App {
         })
     }
 
+    /// Where its probes and metrics are, as its log says. Waits until it does.
+    #[track_caller]
+    pub fn admin_address(&mut self) -> SocketAddr {
+        let line = self.wait_for_line("probes and metrics");
+        let from = line.find("127.0.0.1:").expect("an address");
+        let end = line[from..].find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
+        line[from..end.map_or(line.len(), |end| from + end)].parse().expect("an address")
+    }
+
     /// A client of it.
     #[track_caller]
     pub fn client(&mut self) -> Client {

@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::any_value,
+    trace::v1::{span::SpanKind, status::StatusCode},
+};
 use prost::Message;
 
 use super::{HttpServer, Reply};
@@ -20,12 +24,18 @@ pub struct Span {
     pub span_id: String,
     /// 16 digits, or empty for a root.
     pub parent_id: String,
-    /// The text attributes.
+    /// `server`, `client`, `producer`, `consumer` or `internal`.
+    pub kind: &'static str,
+    /// Ids of the spans that it is linked to.
+    pub links: Vec<String>,
+    /// Whether its status is an error.
+    pub failed: bool,
+    /// The attributes; numbers are written out.
     pub attributes: Vec<(String, String)>,
 }
 
 impl Span {
-    /// A text attribute.
+    /// An attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
@@ -76,6 +86,9 @@ fn flatten(batch: ExportTraceServiceRequest) -> Vec<Span> {
             flat.push(Span {
                 service: service.clone(),
                 name: span.name,
+                kind: kind(span.kind),
+                links: span.links.iter().map(|link| hexadecimal(&link.span_id)).collect(),
+                failed: span.status.is_some_and(|status| status.code == StatusCode::Error as i32),
                 trace_id: hexadecimal(&span.trace_id),
                 span_id: hexadecimal(&span.span_id),
                 parent_id: hexadecimal(&span.parent_span_id),
@@ -91,9 +104,20 @@ fn texts(attributes: Vec<opentelemetry_proto::tonic::common::v1::KeyValue>) -> V
         .into_iter()
         .filter_map(|pair| match pair.value?.value? {
             any_value::Value::StringValue(text) => Some((pair.key, text)),
+            any_value::Value::IntValue(number) => Some((pair.key, number.to_string())),
             _ => None,
         })
         .collect()
+}
+
+fn kind(number: i32) -> &'static str {
+    match SpanKind::try_from(number) {
+        Ok(SpanKind::Server) => "server",
+        Ok(SpanKind::Client) => "client",
+        Ok(SpanKind::Producer) => "producer",
+        Ok(SpanKind::Consumer) => "consumer",
+        _ => "internal",
+    }
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -12,6 +12,7 @@ use super::{
     queue::{Bell, Side},
     store::Waiting,
 };
+use crate::metrics::Recovery;
 
 /// How long the lease is won for.
 const LEASE: Duration = Duration::from_secs(15);
@@ -75,6 +76,7 @@ pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<Co
         return Ok(Compared::NotRung);
     }
     if stored.is_some() {
+        core.metrics.work.recovered(Recovery::RedisEmptied, rung);
         tracing::warn!(rung, "Redis had lost its data: every doorbell was rung again");
     }
     Ok(Compared::Rung)

@@ -16,6 +16,7 @@ use super::{
     model::TaskId,
     queue::{Queue, keys},
 };
+use crate::metrics::Metrics;
 
 /// Hints that one listener may be behind before it is told that it lags.
 const BUFFER: usize = 16_384;
@@ -48,6 +49,7 @@ pub struct Events {
 struct Inner {
     client: Client,
     runtime: tokio::runtime::Handle,
+    metrics: Metrics,
     changes: OnceLock<broadcast::Sender<Hint>>,
     cancels: OnceLock<broadcast::Sender<Hint>>,
     /// How many subscriptions there have been.
@@ -56,10 +58,11 @@ struct Inner {
 
 impl Events {
     /// No connection is opened before somebody listens. Subscriptions live on the runtime that calls this.
-    pub fn new(queue: &Queue) -> Self {
+    pub fn new(queue: &Queue, metrics: &Metrics) -> Self {
         let inner = Inner {
             client: queue.client().clone(),
             runtime: tokio::runtime::Handle::current(),
+            metrics: metrics.clone(),
             changes: OnceLock::new(),
             cancels: OnceLock::new(),
             connections: watch::Sender::new(0),
@@ -111,6 +114,7 @@ async fn subscription(inner: &Inner, channel: &str, hints: &broadcast::Sender<Hi
     // An error here means that nobody listens, now: the subscription stays for the next one.
     let _ = hints.send(Hint::Resubscribed);
     inner.connections.send_modify(|number| *number += 1);
+    inner.metrics.stores.subscriptions.inc();
     let mut messages = subscriber.on_message();
     while let Some(message) = messages.next().await {
         let Ok(text) = std::str::from_utf8(message.get_payload_bytes()) else { continue };

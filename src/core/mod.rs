@@ -12,23 +12,27 @@ mod lease;
 mod looker;
 pub mod model;
 pub mod queue;
+mod scrape;
 pub mod store;
 mod submit;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use model::{Scope, Status, Submission, Submitted, Task, TaskEvent, TaskId};
 use queue::Side;
+use scrape::Scrape;
 use serde_json::value::RawValue;
+use tracing::Instrument;
 
 pub use events::Events;
 pub use lease::Held;
 use looker::Looker;
 pub use queue::Queue;
+pub use scrape::Counting;
 pub use store::{End, EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
 pub use submit::Submitter;
 
-use crate::config;
+use crate::{config, metrics::Metrics};
 
 /// Why a submission was not accepted.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -78,7 +82,7 @@ const LAST_RINGS: Duration = Duration::from_secs(2);
 async fn unhurried<T: Send + 'static>(
     work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    tokio::spawn(work.in_current_span()).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 /// The shared handle. Cheap to clone.
@@ -90,25 +94,30 @@ pub struct Core {
     pub queue: Queue,
     /// Wakes streams, long polls and cancellations.
     pub events: Events,
+    /// What the process counts.
+    pub metrics: Metrics,
     submitter: Submitter,
     looker: Looker,
+    scrape: Arc<Scrape>,
 }
 
 impl Core {
     /// Connects to PostgreSQL, waiting a bounded time for it. Redis need not be there.
     pub async fn connect(postgres: &config::Postgres, redis: &config::Redis) -> anyhow::Result<Self> {
-        let queue = Queue::new(redis)?;
-        let store = Store::connect(postgres).await?;
+        let metrics = Metrics::new();
+        let queue = Queue::new(redis, &metrics)?;
+        let store = Store::connect(postgres, &metrics).await?;
         if !queue.answers().await {
             tracing::warn!(
                 "{} cannot be reached: tasks are accepted and kept, their starts are delayed",
                 queue.describe()
             );
         }
-        let events = Events::new(&queue);
+        let events = Events::new(&queue, &metrics);
         let submitter = Submitter::start(store.clone(), queue.outlet().clone());
         let looker = Looker::start(&store);
-        Ok(Self { store, queue, events, submitter, looker })
+        let scrape = Scrape::new(store.clone(), metrics.clone());
+        Ok(Self { store, queue, events, metrics, submitter, looker, scrape })
     }
 
     /// Accepts tasks: when this returns `Ok`, they are committed. The answer is the tasks as their rows have them; with

@@ -19,6 +19,7 @@ use super::{
     queue::{Bell, Outlet, Side},
     store::{Accepted, Settled, Store, StoreError},
 };
+use crate::telemetry::is_exporting;
 
 /// Tasks per transaction, and bytes of input: what comes first ends a batch. One submission is never divided.
 const BATCH: usize = 256;
@@ -194,7 +195,12 @@ impl Desk {
             let ring_now = accepted.get(&new.id)?.ring_now;
             ring_now.then(|| Bell { id: new.id, queue: new.queue.clone(), priority: new.priority })
         });
-        self.outlet.ring(to_ring.collect(), Side::Back);
+        let to_ring: Vec<Bell> = to_ring.collect();
+        if is_exporting() {
+            let traced = submissions.iter().flat_map(|submission| &submission.tasks);
+            self.outlet.show_in(traced.filter_map(|new| new.trace_context.clone()).collect());
+        }
+        self.outlet.ring(to_ring, Side::Back);
         let mut replays = Vec::new();
         for ((submission, settled), answer) in submissions.into_iter().zip(settled).zip(answers) {
             let submitted = match settled {

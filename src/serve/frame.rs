@@ -3,16 +3,20 @@
 //! The outermost layer. Whatever comes out of the layers below, an error leaves as problem+json with the request's id
 //! and path: also those that actix made itself.
 
+use std::time::Instant;
+
 use actix_web::{
     Error, HttpMessage,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     middleware::Next,
+    web::Data,
 };
 use tracing::{Instrument, Span, field::Empty};
 
-use super::problem::Problem;
+use super::{Api, problem::Problem};
+use crate::telemetry;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,7 +31,12 @@ pub async fn frame(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id(&request);
     let path = request.path().to_owned();
-    let span = span_of(&request, &id, &path);
+    let route = request.match_pattern();
+    let span = span_of(&request, route.as_deref(), &id, &path);
+    let method = request.method().clone();
+    let metrics = request.app_data::<Data<Api>>().map(|api| api.core.metrics.clone());
+    let in_flight = metrics.as_ref().map(|metrics| metrics.http.in_flight());
+    let began = Instant::now();
     request.extensions_mut().insert(RequestId(id.clone()));
 
     let outcome = next.call(request).instrument(span.clone()).await;
@@ -40,6 +49,7 @@ pub async fn frame(
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
+        span.record("error.type", status.as_str());
     }
     if status.is_client_error() || status.is_server_error() {
         response = with_problem_body(response, &span, &path, &id);
@@ -49,15 +59,18 @@ pub async fn frame(
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(X_REQUEST_ID, value);
     }
+    drop(in_flight);
+    if let Some(metrics) = metrics {
+        metrics.http.answered(method.as_str(), route.as_deref(), status.as_u16(), began.elapsed());
+    }
     span.in_scope(|| tracing::debug!(status = status.as_u16(), "answered"));
     Ok(response)
 }
 
 /// The span of a request, named and filled as OpenTelemetry's semantic conventions for HTTP servers say.
-fn span_of(request: &ServiceRequest, id: &str, path: &str) -> Span {
+fn span_of(request: &ServiceRequest, route: Option<&str>, id: &str, path: &str) -> Span {
     let method = request.method().as_str();
-    let route = request.match_pattern();
-    let name = match &route {
+    let name = match route {
         Some(route) => format!("{method} {route}"),
         None => method.to_owned(),
     };
@@ -70,10 +83,17 @@ fn span_of(request: &ServiceRequest, id: &str, path: &str) -> Span {
         http.route = route,
         http.response.status_code = Empty,
         url.path = path,
+        url.scheme = "http",
+        error.type = Empty,
         request.id = id,
+        trace_id = Empty,
     );
-    if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
-        crate::telemetry::set_parent_from_header(&span, parent);
+    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    if let Some(parent) = parent {
+        telemetry::set_parent_from_header(&span, parent);
+    }
+    if parent.is_some() || telemetry::is_exporting() {
+        telemetry::note_trace_id(&span);
     }
     span
 }
@@ -89,7 +109,8 @@ fn with_problem_body(response: ServiceResponse, span: &Span, path: &str, id: &st
         }
         Problem::from_status(response.status(), text)
     });
-    let mut response = response.set_body(BoxBody::new(problem.body(path, id)));
+    let trace_id = span.in_scope(telemetry::current_trace_id);
+    let mut response = response.set_body(BoxBody::new(problem.body(path, id, trace_id.as_deref())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     ServiceResponse::new(request, response)
 }

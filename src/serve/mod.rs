@@ -66,8 +66,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Probes,
     config,
-    core::{Core, model::Task},
+    core::{Core, Counting, model::Task},
     shutdown::Shutdown,
     tasks::Registry,
 };
@@ -118,6 +119,8 @@ pub struct Api {
     pub max_queue_depth: u64,
     /// What one caller may submit.
     pub rate_limit: Option<config::RateLimit>,
+    /// Probes and metrics have an address of their own.
+    pub has_admin: bool,
     /// Set when the process leaves: streams end, long polls answer.
     pub closing: CancellationToken,
 }
@@ -146,6 +149,7 @@ fn cut_off_when_stalled(connection: &dyn Any, _: &mut Extensions) {
 pub struct Application {
     server: Server,
     address: SocketAddr,
+    api: web::Data<Api>,
     core: Core,
     auth: Arc<Auth>,
     hub: Arc<Hub>,
@@ -155,13 +159,20 @@ pub struct Application {
 
 impl Application {
     /// Reads the keys and binds. Must be called on the runtime that outlives the server, since the hub reads there.
-    pub async fn build(core: Core, registry: Arc<Registry>, http: config::Http) -> anyhow::Result<Self> {
+    pub async fn build(
+        core: Core,
+        registry: Arc<Registry>,
+        http: config::Http,
+        admin: &config::Admin,
+    ) -> anyhow::Result<Self> {
         let auth = Arc::new(Auth::new(core.store.clone(), &http).await?);
         let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
         let hub = Hub::new(core.clone(), runtime.clone());
         let outlook = Outlook::new(core.clone(), runtime.clone());
         let types = Arc::new(Types::new(core.clone(), Registry::clone(&registry)));
         let closing = CancellationToken::new();
+        core.count_queues(Counting::Always);
+        core.metrics.http.expect(registry.names(), http.max_streams);
         let api = web::Data::new(Api {
             core: core.clone(),
             auth: auth.clone(),
@@ -175,8 +186,10 @@ impl Application {
             max_body: http.max_body,
             max_queue_depth: http.max_queue_depth,
             rate_limit: http.rate_limit,
+            has_admin: admin.admin_bind.is_some(),
             closing: closing.clone(),
         });
+        let shared = api.clone();
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = HttpServer::new(move || {
             App::new()
@@ -200,12 +213,27 @@ impl Application {
             format!("cannot listen on {}: choose another APP_BIND or stop what listens there", http.bind)
         })?;
         let address = *server.addrs().first().context("the server has no address")?;
-        Ok(Self { server: server.run(), address, core, auth, hub, types, closing })
+        Ok(Self { server: server.run(), address, api: shared, core, auth, hub, types, closing })
     }
 
     /// Where it listens: the port that the system chose when port 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What the admin listener asks.
+    pub fn probes(&self) -> Probes {
+        let (live, ready) = (self.api.clone(), self.api.clone());
+        Probes {
+            live: Arc::new(move || {
+                let live = health::live(&live).map_err(|problem| problem.to_string());
+                Box::pin(std::future::ready(live))
+            }),
+            ready: Arc::new(move || {
+                let api = ready.clone();
+                Box::pin(async move { health::ready(&api).await.map_err(|problem| problem.to_string()) })
+            }),
+        }
     }
 
     /// Answers until the first signal; then accepts nothing new, ends streams and long polls at once, and finishes the

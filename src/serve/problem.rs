@@ -144,6 +144,9 @@ pub struct ProblemBody<'a> {
     errors: &'a [Finding],
     /// The request's id, which the log has too.
     request_id: &'a str,
+    /// The trace of the request, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     /// The task that stands in the way, where the conflict is with its state.
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<TaskView<'a>>,
@@ -238,7 +241,7 @@ impl Problem {
     }
 
     /// The body for one request.
-    pub fn body(&self, instance: &str, request_id: &str) -> Vec<u8> {
+    pub fn body(&self, instance: &str, request_id: &str, trace_id: Option<&str>) -> Vec<u8> {
         let body = ProblemBody {
             r#type: format!("urn:longrun:problem:{}", self.code.as_str()),
             title: self.code.title(),
@@ -248,6 +251,7 @@ impl Problem {
             code: self.code.as_str(),
             errors: &self.errors,
             request_id,
+            trace_id,
             task: self.task.as_deref().map(TaskView::from),
         };
         serde_json::to_vec(&body).unwrap_or_else(|_| b"{}".to_vec())
@@ -335,7 +339,7 @@ mod tests {
     fn a_body_has_every_member() {
         let finding = Finding { pointer: "/url".into(), detail: "is missing".into() };
         let problem = Problem::invalid(Code::InvalidInput, vec![finding]);
-        let body: serde_json::Value = serde_json::from_slice(&problem.body("/tasks", "r1")).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&problem.body("/tasks", "r1", None)).unwrap();
         assert_eq!(
             body,
             serde_json::json!({
@@ -349,8 +353,8 @@ mod tests {
     #[test]
     fn inner_errors_keep_their_text_to_themselves() {
         let problem = Problem::from_status(StatusCode::INTERNAL_SERVER_ERROR, Some("postgres://user:secret@db".into()));
-        assert!(!String::from_utf8(problem.body("/", "r")).unwrap().contains("secret"));
+        assert!(!String::from_utf8(problem.body("/", "r", None)).unwrap().contains("secret"));
         let problem = Problem::from(StoreError::Refused("secret".into()));
-        assert!(!String::from_utf8(problem.body("/", "r")).unwrap().contains("secret"));
+        assert!(!String::from_utf8(problem.body("/", "r", None)).unwrap().contains("secret"));
     }
 }

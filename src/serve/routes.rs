@@ -61,6 +61,7 @@ pub fn table() -> Vec<At> {
         at("/ui/{page:.*}").get(PUBLIC, dashboard::page),
         at("/livez").get(PUBLIC, health::livez),
         at("/readyz").get(PUBLIC, health::readyz),
+        at("/metrics").get(MONITOR, health::metrics),
     ]
 }
 

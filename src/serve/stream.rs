@@ -27,9 +27,12 @@ use super::{
     sse::{self, PING_EVERY, Page},
     streams::Place,
 };
-use crate::core::{
-    Lookup,
-    model::{Scope, Task},
+use crate::{
+    core::{
+        Lookup,
+        model::{Scope, Task},
+    },
+    metrics::Counted,
 };
 
 /// The handler. 401, 404 and 410 come before the headers; what may pass is answered with a stream that says when to
@@ -83,6 +86,7 @@ async fn open(
         phase: Phase::CatchUp,
         ping: interval_at(Instant::now() + PING_EVERY, PING_EVERY),
         _place: place,
+        _counted: api.core.metrics.http.stream(),
     };
     match after {
         Some(_) => reader.take_page(&reading),
@@ -162,6 +166,7 @@ struct Reader {
     ping: Interval,
     /// Given back with the reader.
     _place: Place,
+    _counted: Counted,
 }
 
 fn chunks(reader: Reader) -> impl Stream<Item = Result<Bytes, Infallible>> {

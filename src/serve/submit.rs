@@ -7,6 +7,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use serde_json::value::RawValue;
+use tracing::{Instrument, Span};
 
 use super::{
     Api, admission, body,
@@ -21,8 +22,9 @@ use super::{
     wait::{self, Wait},
 };
 use crate::{
-    core::model::{IdempotencyKey, NewTask, Start, Submission, Task, TaskId},
+    core::model::{IdempotencyKey, NewTask, Start, Submission, Submitted, Task, TaskId},
     tasks::{Finding, Registry},
+    telemetry,
 };
 
 /// Says that an earlier request with the same key made the task.
@@ -49,12 +51,14 @@ pub async fn submit(
     let body = body::read_json(&request, &mut payload, api.max_body).await?;
     let wait = Wait::of(&request, &Query::of(&request, &[], None)?)?;
     let body = json::check(&body)?;
-    let new = new_task(&api.types.now().registry, &caller, body)?;
+    let mut new = new_task(&api.types.now().registry, &caller, body)?;
+    let span = traced(std::slice::from_mut(&mut new));
     let key = key_of(&request, &caller, body)?;
     let admitted = admission::admit(&api, &caller, &request, std::slice::from_ref(&new)).await?;
-    let submitted = api.core.submit(Submission { tasks: vec![new], key }).await?;
+    let submitted = api.core.submit(Submission { tasks: vec![new], key }).instrument(span).await?;
     let replayed = submitted.replayed;
     api.look_for_workers(&submitted.tasks);
+    count(&api, &submitted);
     let Some(task) = submitted.tasks.into_iter().next() else {
         return Err(Problem::task_gone());
     };
@@ -86,11 +90,13 @@ pub async fn submit_batch(
     let body = body::read_json(&request, &mut payload, BATCH_BYTES.max(api.max_body)).await?;
     Query::of(&request, &[], None)?;
     let body = json::check(&body)?;
-    let tasks = new_tasks(&api.types.now().registry, &caller, body)?;
+    let mut tasks = new_tasks(&api.types.now().registry, &caller, body)?;
+    let span = traced(&mut tasks);
     let key = key_of(&request, &caller, body)?;
     let admitted = admission::admit(&api, &caller, &request, &tasks).await?;
-    let submitted = api.core.submit(Submission { tasks, key }).await?;
+    let submitted = api.core.submit(Submission { tasks, key }).instrument(span).await?;
     api.look_for_workers(&submitted.tasks);
+    count(&api, &submitted);
     let Some(first) = submitted.tasks.first() else {
         return Err(Problem::task_gone());
     };
@@ -106,6 +112,36 @@ pub async fn submit_batch(
     let mut response = response.json(views);
     admitted.tell(response.headers_mut());
     Ok(response)
+}
+
+/// Gives these tasks the trace context that their attempts continue, and returns the span of their submit, as
+/// OpenTelemetry's semantic conventions for messaging say. Where nothing is exported there is no span, and the context is
+/// the caller's.
+fn traced(tasks: &mut [NewTask]) -> Span {
+    let span = match tasks.first() {
+        Some(first) if telemetry::is_exporting() => tracing::info_span!(
+            "submit",
+            otel.name = format!("submit {}", first.queue),
+            otel.kind = "producer",
+            messaging.system = "longrun",
+            messaging.operation.name = "submit",
+            messaging.operation.type = "send",
+            messaging.destination.name = first.queue,
+            messaging.message.id = (tasks.len() == 1).then(|| first.id.to_string()),
+            messaging.batch.message_count = (tasks.len() > 1).then_some(tasks.len() as u64),
+        ),
+        _ => Span::none(),
+    };
+    let context = span.in_scope(telemetry::current_traceparent);
+    tasks.iter_mut().for_each(|task| task.trace_context.clone_from(&context));
+    span
+}
+
+/// A replay accepts nothing new.
+fn count(api: &Api, submitted: &Submitted) {
+    if !submitted.replayed {
+        submitted.tasks.iter().for_each(|task| api.core.metrics.http.submitted(&task.task_type));
+    }
 }
 
 fn key_of(request: &HttpRequest, caller: &Caller, body: &str) -> Result<Option<IdempotencyKey>, Problem> {
@@ -215,7 +251,8 @@ pub fn new_task(registry: &Registry, caller: &Caller, body: &str) -> Result<NewT
         timeout: options.timeout.or(defaults.timeout),
         start: options.start.unwrap_or(Start::Now),
         expires_in: options.expires_in,
-        trace_context: crate::telemetry::current_traceparent(),
+        // Given with the submit.
+        trace_context: None,
     })
 }
 

@@ -282,6 +282,7 @@ fn claimed(name: &str, input: &Value, metadata: &Value, checkpoint: Option<&Valu
         timeout: None,
         trace_context: None,
         undecodable_for_too_long: false,
+        waited: std::time::Duration::ZERO,
         seq: 1,
         version: 2,
     }

@@ -16,7 +16,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{SdkTracer, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider},
 };
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::Registry;
@@ -25,6 +25,9 @@ use tracing_subscriber::Registry;
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one batch may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) says nothing else.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long spans wait for company, where `OTEL_BSP_SCHEDULE_DELAY` (milliseconds) says nothing else. The SDK's own five
+/// seconds are long for somebody who looks for the task that has just begun.
+const SCHEDULE_DELAY: Duration = Duration::from_secs(1);
 /// A collector that stays away is reported this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// What a collector answers is a few bytes; more is not read.
@@ -48,12 +51,22 @@ pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerPr
     let exporter = exporter
         .build()
         .context("OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318")?;
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(role)).build())
+    let mut batches = BatchConfigBuilder::default();
+    if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none_or(|value| value.is_empty()) {
+        batches = batches.with_scheduled_delay(SCHEDULE_DELAY);
+    }
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
+    Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource(role)).build())
 }
 
 /// The layer that turns the crate's `tracing` spans into spans of this provider.
 pub(super) fn layer(provider: &SdkTracerProvider) -> OpenTelemetryLayer<Registry, SdkTracer> {
-    tracing_opentelemetry::layer().with_threads(false).with_location(false).with_tracer(provider.tracer("longrun"))
+    tracing_opentelemetry::layer().with_threads(false).with_location(false).with_tracer(tracer(provider))
+}
+
+/// For spans that are made without `tracing`.
+pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
+    provider.tracer("longrun")
 }
 
 fn resource(role: &str) -> Resource {

@@ -7,6 +7,7 @@
 //! Trace context is a [W3C `traceparent`](https://www.w3.org/TR/trace-context/). It is passed on from request to row to
 //! attempt to outbound call whether or not anything is exported; a new one is made only where spans are recorded.
 
+pub mod calls;
 mod export;
 mod log;
 mod trace;
@@ -23,7 +24,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use trace::{add_link, current_trace_id, current_traceparent, set_parent_from_header, trace_headers};
+pub use calls::is_exporting;
+pub use trace::{
+    add_link, current_trace_id, current_traceparent, note_trace_id, set_parent_from_header, trace_headers,
+};
 
 use crate::config;
 
@@ -49,6 +53,9 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (subscriber, guard) = subscriber(telemetry, role, colour, std::io::stderr)?;
     subscriber.try_init()?;
+    if let Some(provider) = &guard.provider {
+        calls::begin_to_export(export::tracer(provider));
+    }
     log_panics();
     Ok(guard)
 }

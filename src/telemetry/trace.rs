@@ -46,6 +46,13 @@ pub fn current_traceparent() -> Option<String> {
     headers.remove(TRACEPARENT)
 }
 
+/// Writes the trace's id into the field `trace_id` of a span that has one, so that log lines carry it.
+pub fn note_trace_id(span: &Span) {
+    if let Some(id) = span.in_scope(current_trace_id) {
+        span.record("trace_id", id);
+    }
+}
+
 /// The headers to send with an outbound call; none where there is no context.
 pub fn trace_headers() -> Vec<(&'static str, String)> {
     current_traceparent().map(|value| (TRACEPARENT, value)).into_iter().collect()
@@ -56,7 +63,7 @@ pub fn current_trace_id() -> Option<String> {
     current().map(|context| context.trace_id().to_string())
 }
 
-fn current() -> Option<SpanContext> {
+pub(super) fn current() -> Option<SpanContext> {
     let span = Span::current();
     // The span here may be one that is not exported (a DEBUG one); then the nearest exported one around it counts.
     [span.context(), Context::current()]
@@ -73,7 +80,7 @@ fn inherited(span: &Span) -> Option<SpanContext> {
     })?
 }
 
-fn parse(traceparent: &str) -> Option<SpanContext> {
+pub(super) fn parse(traceparent: &str) -> Option<SpanContext> {
     let headers = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
     Some(context.span().span_context().clone()).filter(SpanContext::is_valid)

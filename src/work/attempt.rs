@@ -4,17 +4,18 @@
 //! happened into one ending. An attempt never talks to the HTTP layer and never owns a connection.
 
 use std::{
+    convert::Infallible,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use chrono::Utc;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     Worker,
@@ -27,6 +28,7 @@ use crate::{
         model::{Claimed, Level, LogLine, Priority, RetryPolicy, TaskError, storable},
         store::{Ending, Finish, Report},
     },
+    metrics::Counted,
     tasks::{
         Context, Failure, StopReason,
         context::{Outbox, Stop},
@@ -38,12 +40,21 @@ use crate::{
 /// Longer texts of errors are cut.
 const MAX_ERROR_BYTES: usize = 4 * 1024;
 
+/// An attempt that takes longer is shown in its trace while it runs.
+const LONG: Duration = Duration::from_secs(1);
+
 /// What the handler came to.
 enum Outcome {
     Returned(Result<Box<RawValue>, RunError>),
     Panicked(String),
     /// Asked to stop, it did not within `APP_STOP_TIMEOUT`, and was dropped.
     Dropped,
+}
+
+/// What an attempt takes up while it runs.
+struct Running {
+    _slot: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
 }
 
 /// Starts a delivery whose claim is confirmed. The slot is free when the handler has returned.
@@ -55,23 +66,34 @@ pub(super) fn start(worker: &Arc<Worker>, task: Claimed, list: Option<Priority>,
         Delivery { number: task.delivery, confirmed_at: Instant::now(), stop: stop.clone(), outbox: outbox.clone() };
     worker.held.confirm(task.id, delivery);
     worker.tally.started(&task.queue);
+    let counted = worker.meters.started(&task);
     let span = tracing::info_span!(
         "attempt",
         otel.name = format!("process {}", task.task_type),
         otel.kind = "consumer",
         messaging.system = "longrun",
         messaging.destination.name = task.queue,
+        messaging.operation.name = "process",
         messaging.operation.type = "process",
+        messaging.message.id = %task.id,
+        otel.status_code = Empty,
+        error.type = Empty,
         task.id = %task.id,
         task.type = task.task_type,
         attempt = task.attempt,
         delivery = task.delivery,
         worker.id = %worker.id,
+        trace_id = Empty,
     );
     if let Some(submit) = &task.trace_context {
         telemetry::set_parent_from_header(&span, submit);
+        telemetry::add_link(&span, submit);
     }
-    let run = run(worker.clone(), task, list, slot, stop, outbox).instrument(span);
+    if task.trace_context.is_some() || telemetry::is_exporting() {
+        telemetry::note_trace_id(&span);
+    }
+    let run =
+        run(worker.clone(), task, list, Running { _slot: slot, _counted: counted }, stop, outbox).instrument(span);
     worker.attempts.spawn(run);
 }
 
@@ -79,17 +101,20 @@ async fn run(
     worker: Arc<Worker>,
     task: Claimed,
     list: Option<Priority>,
-    slot: OwnedSemaphorePermit,
+    running: Running,
     stop: Stop,
     outbox: Arc<Outbox>,
 ) {
     let began = Instant::now();
+    let trace_context = telemetry::is_exporting().then(telemetry::current_traceparent).flatten();
     let vanishing = worker.held.until_told(task.id, task.delivery);
     tracing::debug!("started");
     let outcome = execute(&worker, &task, &stop, &outbox).await;
     let ending = conclude(&worker, &task, stop.reason(), outcome);
     worker.tally.ended(&task.queue);
-    log(&ending, began.elapsed());
+    let took = began.elapsed();
+    worker.meters.ended(&task, ending.as_ref(), took);
+    log(&ending, took);
     let pending = outbox.take();
     let mut lines = pending.lines;
     lines.extend(last_line(&ending));
@@ -105,11 +130,11 @@ async fn run(
         delivery: task.delivery,
         attempt: task.attempt,
         origin: Origin { queue: task.queue, priority: task.priority, list },
-        finish: ending.map(|ending| Finish { report, ending }),
+        finish: ending.map(|ending| Finish { report, ending, trace_context }),
     };
     worker.writer.end(ended).await;
     vanishing.told();
-    drop(slot);
+    drop(running);
     worker.slot_freed.notify_waiters();
 }
 
@@ -130,6 +155,7 @@ async fn execute(worker: &Worker, task: &Claimed, stop: &Stop, outbox: &Arc<Outb
     let returned = tokio::select! {
         biased;
         returned = &mut handler => Some(returned),
+        never = shown_when_long(task) => match never {},
         () = stop.asked() => None,
         () = deadline => {
             stop.ask(StopReason::Deadline);
@@ -149,6 +175,16 @@ async fn execute(worker: &Worker, task: &Claimed, stop: &Stop, outbox: &Arc<Outb
             Outcome::Dropped
         }
     }
+}
+
+/// Makes a long attempt visible in its trace before it ends.
+async fn shown_when_long(task: &Claimed) -> Infallible {
+    if telemetry::is_exporting() {
+        let began = SystemTime::now();
+        tokio::time::sleep(LONG).await;
+        telemetry::calls::show_that_it_runs(format!("started {}", task.task_type), began);
+    }
+    std::future::pending().await
 }
 
 /// Every outcome meets here. `None`: nothing is to be written, since the task is no longer this delivery's.
@@ -215,6 +251,11 @@ fn last_line(ending: &Option<Ending>) -> Option<LogLine> {
 
 fn log(ending: &Option<Ending>, took: Duration) {
     let took_ms = took.as_millis() as u64;
+    if let Some(Ending::Failed(error) | Ending::RetryAfter(error, _)) = ending {
+        let span = Span::current();
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", &error.code);
+    }
     match ending {
         Some(Ending::Success(_)) => tracing::debug!(took_ms, "succeeded"),
         Some(Ending::Failed(error)) => tracing::warn!(took_ms, error.code, "failed: {}", error.message),

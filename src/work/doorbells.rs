@@ -10,11 +10,14 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Worker, pace};
-use crate::core::{
-    doorbells,
-    model::{Priority, TaskId},
-    queue::Side,
-    store::Waiting,
+use crate::{
+    core::{
+        doorbells,
+        model::{Priority, TaskId},
+        queue::Side,
+        store::Waiting,
+    },
+    metrics::Recovery,
 };
 
 /// The longest pause between two comparisons of the epoch.
@@ -43,6 +46,7 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
         doorbells::ring_all(&worker.core, worker.id).await?;
     } else if state.look_due && store.begin_look(worker.id, LOOK).await? {
         let rung = ring_lost(worker, state.epoch).await?;
+        worker.core.metrics.work.recovered(Recovery::DoorbellLost, rung);
         if rung > 0 {
             tracing::warn!(rung, "rang doorbells that had been lost");
         }

@@ -44,6 +44,9 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<Duration> {
         let expired = store.expire().await?;
         // Somebody else is at it.
         let none = changed.is_empty() && expired.is_empty();
+        let work = &worker.core.metrics.work;
+        work.due.inc_by(bells.len() as u64);
+        work.expired.inc_by(expired.len() as u64);
         outlet.ring(bells, Side::Back);
         outlet.changed(changed);
         outlet.changed(expired);

@@ -14,11 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{Worker, attempt, pace};
-use crate::core::{
-    faults::mutant,
-    model::{Priority, TaskId},
-    queue::{Bell, Side, Taken, Taker},
-    store::{NotClaimed, StoreError},
+use crate::{
+    core::{
+        faults::mutant,
+        model::{Priority, TaskId},
+        queue::{Bell, Side, Taken, Taker},
+        store::{NotClaimed, StoreError},
+    },
+    metrics::Recovery,
 };
 
 /// Ids per claim.
@@ -275,6 +278,7 @@ impl Fetch {
         if self.compared && !claimed.is_empty() {
             // Not those whose acknowledgement is only on its way: they are settled, and no claim comes of them.
             let (queue, ids) = (&self.queue, claimed.len());
+            self.worker.core.metrics.work.recovered(Recovery::NeverReceived, ids);
             tracing::info!(queue, ids, "found ids that Redis had moved and nobody received");
         }
         outlet.changed(claimed.iter().map(|task| (task.id, task.version)).collect());

@@ -24,6 +24,7 @@ use crate::{
         queue::Side,
         store::{InItsName, LeaseKeeper, Renewal, StoreError},
     },
+    metrics::{Outcome, Recovery},
     tasks::StopReason,
 };
 
@@ -121,6 +122,8 @@ async fn beat(
         let asked_at = Instant::now();
         let renewed = renew(&worker, &mut keeper, period.max(SHORTEST_TRY)).await;
         unbroken.note(renewed.is_ok());
+        worker.vitals.beat();
+        worker.core.metrics.work.renewed(if renewed.is_ok() { Outcome::Ok } else { Outcome::Failed });
         let pause = match renewed {
             Ok(Renewal::Alive(named)) => {
                 if unreachable_since.take().is_some() {
@@ -175,7 +178,9 @@ async fn renew(worker: &Worker, keeper: &mut Option<LeaseKeeper>, limit: Duratio
         }
     };
     // Who waits longer for an answer risks the time for another try, on another connection.
-    let renewed = keeper.renew(worker.held.unstopped(worker.settings.stop_timeout));
+    let unstopped = worker.held.unstopped(worker.settings.stop_timeout);
+    worker.core.metrics.work.unstopped.set(unstopped as i64);
+    let renewed = keeper.renew(unstopped);
     tokio::time::timeout(limit, renewed).await.map_err(no_answer)?
 }
 
@@ -183,6 +188,7 @@ async fn renew(worker: &Worker, keeper: &mut Option<LeaseKeeper>, limit: Duratio
 async fn hand_back(worker: Arc<Worker>, strangers: Vec<(TaskId, i32)>) {
     match worker.core.store.hand_back(worker.id, &strangers, "handed back: the reply to the claim was lost").await {
         Ok((bells, changed)) => {
+            worker.core.metrics.work.recovered(Recovery::ClaimReplyLost, changed.len());
             tracing::warn!(tasks = changed.len(), "handed back deliveries whose claim was never answered");
             worker.core.queue.outlet().ring(bells, Side::Front);
             worker.core.queue.outlet().changed(changed);

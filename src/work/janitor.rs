@@ -44,6 +44,7 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<usize> {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let some = store.purge_tasks(worker.settings.retention, now_ms).await?;
         deleted += some;
+        worker.core.metrics.work.purged.inc_by(some as u64);
         if some == 0 {
             break;
         }

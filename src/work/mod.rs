@@ -12,12 +12,14 @@ mod fetch;
 mod heartbeat;
 mod held;
 mod janitor;
+mod meters;
 mod once;
 mod pace;
 mod seen;
 mod sweep;
 mod tally;
 mod unwritten;
+mod vitals;
 mod writer;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
@@ -40,7 +42,9 @@ use crate::{
 };
 use heartbeat::Heartbeat;
 use held::Held;
+use meters::Meters;
 use tally::Tally;
+pub use vitals::Vitals;
 use writer::Writer;
 
 /// How long a worker that leaves waits for PostgreSQL to hear of it.
@@ -58,6 +62,9 @@ pub(crate) struct Worker {
     held: Held,
     /// How many there were.
     tally: Tally,
+    /// What is counted of them for Prometheus.
+    meters: Meters,
+    vitals: Vitals,
     /// Writes what they report.
     writer: Writer,
     /// The attempts that run.
@@ -82,11 +89,15 @@ pub async fn run(
     registry: Registry,
     settings: &config::Work,
     tools: Tools,
+    vitals: Vitals,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     loop {
-        let Some(worker) = introduce(&core, &registry, settings, &tools, &shutdown).await? else { return Ok(()) };
+        let introduced = introduce(&core, &registry, settings, &tools, &vitals, &shutdown).await?;
+        let Some(worker) = introduced else { return Ok(()) };
+        core.metrics.work.incarnations.inc();
+        vitals.introduced();
         match live(worker, &shutdown).await {
             End::Left => return Ok(()),
             End::Dead => tracing::warn!("this worker was declared dead; it begins again under a new id"),
@@ -100,6 +111,7 @@ async fn introduce(
     registry: &Registry,
     settings: &config::Work,
     tools: &Tools,
+    vitals: &Vitals,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Option<Arc<Worker>>> {
     let id = WorkerId::new();
@@ -116,6 +128,7 @@ async fn introduce(
         lease: settings.lease,
     };
     loop {
+        vitals.beat();
         match core.store.introduce(&introduction).await {
             Ok(()) => break,
             Err(StoreError::Unavailable(why)) => tracing::warn!("cannot register this worker yet: {why}"),
@@ -130,6 +143,8 @@ async fn introduce(
         id,
         core: core.clone(),
         registry: registry.clone(),
+        meters: Meters::new(&core.metrics, &types, &settings.slots()),
+        vitals: vitals.clone(),
         types,
         tools: tools.clone(),
         settings: settings.clone(),
@@ -175,6 +190,10 @@ async fn live(worker: Arc<Worker>, shutdown: &Shutdown) -> End {
         () = worker.dead.cancelled() => End::Dead,
     };
     stop_fetching.cancel();
+    if matches!(end, End::Left) {
+        worker.vitals.draining();
+        worker.core.metrics.work.draining.set(1);
+    }
     match end {
         End::Left => drain(&worker, &fetching, shutdown).await,
         End::Dead => {

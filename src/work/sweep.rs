@@ -6,10 +6,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{Worker, heartbeat::Unbroken, pace};
-use crate::core::{
-    faults::mutant,
-    model::WorkerId,
-    queue::{Side, keys::Inflight},
+use crate::{
+    core::{
+        faults::mutant,
+        model::WorkerId,
+        queue::{Side, keys::Inflight},
+    },
+    metrics::{Outcome, Recovery},
 };
 
 /// The longest pause between two sweeps is a sixth of the lease, which is five seconds with the default one, and in
@@ -32,7 +35,9 @@ pub(super) struct Swept {
 pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: CancellationToken) {
     let period = (worker.settings.lease / 6).clamp(SHORTEST, LONGEST);
     pace::every(period, &stop, "sweep", || async {
-        let swept = run_once(&worker, || unbroken.for_at_least(worker.settings.lease)).await?;
+        let swept = run_once(&worker, || unbroken.for_at_least(worker.settings.lease)).await;
+        worker.core.metrics.work.swept(if swept.is_ok() { Outcome::Ok } else { Outcome::Failed });
+        let swept = swept?;
         if swept != Swept::default() {
             tracing::info!(swept.dead, swept.stolen, swept.drained, "swept");
         }
@@ -55,6 +60,7 @@ pub(super) async fn run_once(worker: &Worker, may_judge: impl Fn() -> bool) -> a
         let dead = store.declare_dead(worker.id, found.at).await?;
         dead.iter().for_each(|id| tracing::warn!(worker.id = %id, "declared dead: its lease is over"));
         swept.dead = dead.len();
+        worker.core.metrics.work.declared_dead.inc_by(dead.len() as u64);
     }
     if found.orphans || swept.dead > 0 {
         steal(worker, &mut swept).await?;
@@ -64,6 +70,7 @@ pub(super) async fn run_once(worker: &Worker, may_judge: impl Fn() -> bool) -> a
     }
     if worker.core.redis_is_up() {
         swept.drained = drain_lists_of_the_dead(worker).await?;
+        worker.core.metrics.work.recovered(Recovery::ListOfTheDead, swept.drained);
     }
     Ok(swept)
 }
@@ -73,6 +80,9 @@ async fn steal(worker: &Worker, swept: &mut Swept) -> anyhow::Result<()> {
     loop {
         let stolen = worker.core.store.steal().await?;
         swept.stolen += stolen.changed.len();
+        let retried = stolen.changed.len() - stolen.failed;
+        worker.core.metrics.work.lost(retried, stolen.failed);
+        worker.core.metrics.work.recovered(Recovery::WorkerLost, retried);
         if stolen.failed > 0 {
             tracing::warn!(tasks = stolen.failed, "failed as worker_lost: their workers died too often");
         }

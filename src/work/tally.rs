@@ -12,6 +12,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Worker, pace};
+use crate::core::Counting;
 
 /// How often a worker tells its counts.
 const TELL: Duration = Duration::from_secs(5);
@@ -74,7 +75,9 @@ async fn tell_once(worker: &Worker) -> anyhow::Result<()> {
 }
 
 async fn sample_once(worker: &Worker) -> anyhow::Result<()> {
-    if worker.core.store.hold_lease("sampler", worker.id, LEASE).await? {
+    let elected = worker.core.store.hold_lease("sampler", worker.id, LEASE).await?;
+    worker.core.count_queues(if elected { Counting::Elected } else { Counting::Elsewhere });
+    if elected {
         worker.core.store.sample().await?;
     }
     Ok(())

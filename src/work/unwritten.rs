@@ -119,6 +119,7 @@ impl Unwritten {
             Finish {
                 report: Report { id, delivery, progress: None, checkpoint: None, lines: Vec::new() },
                 ending: Ending::Failed(error),
+                trace_context: finish.trace_context,
             }
         });
         self.trouble = Trouble::default();

@@ -30,6 +30,7 @@ use crate::{
         queue::{Bell, Side},
         store::{Ending, Finish, Report, StoreError, Written},
     },
+    metrics::Write,
     tasks::StopReason,
 };
 
@@ -247,6 +248,7 @@ impl Desk {
         for mut doubtful in std::mem::take(&mut self.doubtful) {
             let Report { id, delivery, .. } = doubtful.report;
             let Some(standing) = standings.iter().find(|standing| standing.id == id && standing.running) else {
+                self.worker.core.metrics.work.fenced(Write::Report, 1);
                 self.stop(id, delivery);
                 continue;
             };
@@ -331,6 +333,8 @@ impl Desk {
         let ended = || batch.iter().map(|unwritten| &unwritten.ended);
         let not_ours: Vec<(TaskId, i32)> =
             ended().filter(|ended| !written.contains_key(&ended.id)).map(|ended| (ended.id, ended.delivery)).collect();
+        let refused = ended().filter(|ended| ended.finish.is_some() && !written.contains_key(&ended.id)).count();
+        self.worker.core.metrics.work.fenced(Write::Finish, refused);
         if !not_ours.is_empty() {
             tracing::info!(tasks = not_ours.len(), "ended deliveries that were no longer this worker's");
             self.unconfirmed.extend(not_ours);

@@ -231,6 +231,8 @@ pub struct Claimed {
     pub seq: i32,
     /// The version that the claim gave it.
     pub version: i32,
+    /// How long it had been ready.
+    pub waited: Duration,
 }
 
 /// A saved position: JSON text that the next delivery starts from.

@@ -4,6 +4,7 @@
 //! in PostgreSQL decides. A worker moves an id with one command from the ready list to a list of its own, so an id is
 //! always in one of the two, and removes it there after the finish is committed.
 
+pub mod inspect;
 pub mod keys;
 mod outlet;
 mod rate;
@@ -26,7 +27,11 @@ use super::{
     faults,
     model::{Priority, TaskId, WorkerId},
 };
-use crate::config;
+use crate::{
+    config,
+    metrics::{Metrics, Pool as PoolName, PoolNumbers},
+    telemetry::calls::Server,
+};
 use keys::Inflight;
 
 pub use outlet::{Outlet, Side};
@@ -59,6 +64,8 @@ pub struct Queue {
     health: Health,
     outlet: Outlet,
     limiter: rate::Limiter,
+    /// For traces.
+    server: Server,
 }
 
 /// Whether Redis answered last, as everybody who talks to it has noticed.
@@ -91,7 +98,7 @@ fn is_away(error: &RedisError) -> bool {
 
 impl Queue {
     /// Makes the handle. Redis need not be there: everything works without it, later.
-    pub fn new(redis: &config::Redis) -> anyhow::Result<Self> {
+    pub fn new(redis: &config::Redis, metrics: &Metrics) -> anyhow::Result<Self> {
         let url = redis.redis_url.expose();
         let info = url.into_connection_info().map_err(|_| {
             anyhow::anyhow!("REDIS_URL is not a Redis URL: write redis://user:password@host:port/database")
@@ -112,13 +119,21 @@ impl Queue {
             .build()
             .context("cannot make the Redis pool")?;
         let health = Health(Arc::new(AtomicBool::new(true)));
-        let outlet = Outlet::start(client.clone(), health.clone());
-        Ok(Self { client, pool, health, outlet, limiter: rate::Limiter::new() })
+        let server = server(&client);
+        let outlet = Outlet::start(client.clone(), health.clone(), metrics.clone(), server.clone());
+        Ok(Self { client, pool, health, outlet, limiter: rate::Limiter::new(), server })
     }
 
     /// Host and port, for messages: never the password.
     pub fn describe(&self) -> String {
         format!("Redis at {}", self.client.get_connection_info().addr())
+    }
+
+    /// How the pool stands.
+    pub fn pool(&self) -> (PoolName, PoolNumbers) {
+        let status = self.pool.status();
+        let (limit, open, idle) = (status.max_size, status.size, status.available);
+        (PoolName::Redis, PoolNumbers { limit, open, idle, waiting: status.waiting })
     }
 
     /// Asks Redis now.
@@ -251,6 +266,14 @@ impl Queue {
         };
         Ok(self.health.note(command.query_async(&mut conn).await)?)
     }
+}
+
+/// Where it is, for traces.
+fn server(client: &Client) -> Server {
+    let info = client.get_connection_info();
+    let address = info.addr().to_string();
+    let (host, port) = address.rsplit_once(':').unwrap_or((&address, ""));
+    Server::new("redis", host, port.parse().unwrap_or(6379), &info.redis_settings().db().to_string())
 }
 
 /// How a connection is opened. The library's own response timeout of half a second is shorter than a blocking pop.

@@ -18,7 +18,11 @@ use redis::{Client, Pipeline, RedisResult, aio::MultiplexedConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Bell, Health, RESPONSE_TIMEOUT, at, connection_config, keys};
-use crate::core::model::{Priority, TaskId, WorkerId};
+use crate::{
+    core::model::{Priority, TaskId, WorkerId},
+    metrics::Metrics,
+    telemetry::calls::Server,
+};
 
 /// Orders per round.
 const ROUND: usize = 1_024;
@@ -50,6 +54,7 @@ enum Order {
     Remove { queue: String, list: Priority, worker: WorkerId, id: TaskId, copies: Copies },
     Unring(Vec<Bell>),
     Changed(Vec<(TaskId, i32)>),
+    Shown(Vec<String>),
     Cancelled(Vec<TaskId>),
     Flush(oneshot::Sender<bool>),
 }
@@ -61,9 +66,11 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn start(client: Client, health: Health) -> Self {
+    pub(super) fn start(client: Client, health: Health, metrics: Metrics, server: Server) -> Self {
         let (orders, mailbox) = mpsc::unbounded_channel();
-        tokio::spawn(Writer { client, health, conn: None, kept: VecDeque::new(), forgotten: 0 }.run(mailbox));
+        tokio::spawn(
+            Writer { client, health, metrics, server, conn: None, kept: VecDeque::new(), forgotten: 0 }.run(mailbox),
+        );
         Self { orders }
     }
 
@@ -90,6 +97,13 @@ impl Outlet {
     /// Removes every copy of an id from its in-flight list: its row says that none of them is worth anything.
     pub fn forget(&self, queue: &str, list: Priority, worker: WorkerId, id: TaskId) {
         self.send(Order::Remove { queue: queue.to_owned(), list, worker, id, copies: Copies::All });
+    }
+
+    /// What is ordered next is shown in the traces of these `traceparent`s.
+    pub fn show_in(&self, traceparents: Vec<String>) {
+        if !traceparents.is_empty() {
+            self.send(Order::Shown(traceparents));
+        }
     }
 
     /// Wakes whoever watches these tasks.
@@ -123,6 +137,8 @@ impl Outlet {
 struct Writer {
     client: Client,
     health: Health,
+    metrics: Metrics,
+    server: Server,
     conn: Option<MultiplexedConnection>,
     /// Rings that could not be made.
     kept: VecDeque<(Bell, Side)>,
@@ -158,7 +174,8 @@ impl Writer {
         let mut pipeline = redis::pipe();
         let mut rings = Vec::new();
         let mut removed = Vec::new();
-        let mut waiting = Vec::new();
+        let (mut waiting, mut publications) = (Vec::new(), 0);
+        let mut shown_in = Vec::new();
         let (mut changed, mut cancelled) = (String::new(), String::new());
         for order in round.drain(..) {
             match order {
@@ -173,9 +190,14 @@ impl Writer {
                     removed.extend(bells.iter().map(|bell| (keys::ready(&bell.queue, bell.priority), -1, bell.id)))
                 }
                 Order::Changed(tasks) => {
+                    publications += tasks.len();
                     tasks.iter().for_each(|(id, version)| changed.push_str(&format!("{id} {version}\n")));
                 }
-                Order::Cancelled(tasks) => tasks.iter().for_each(|id| cancelled.push_str(&format!("{id}\n"))),
+                Order::Cancelled(tasks) => {
+                    publications += tasks.len();
+                    tasks.iter().for_each(|id| cancelled.push_str(&format!("{id}\n")));
+                }
+                Order::Shown(traceparents) => shown_in.extend(traceparents),
                 Order::Flush(written) => waiting.push(written),
             }
         }
@@ -185,6 +207,7 @@ impl Writer {
         if in_order {
             add_rings(&mut pipeline, &rings);
         }
+        let removals = removed.len();
         for (key, count, id) in removed {
             pipeline.cmd("LREM").arg(key).arg(count).arg(id.to_string()).ignore();
         }
@@ -193,7 +216,21 @@ impl Writer {
                 pipeline.cmd("PUBLISH").arg(channel).arg(message.as_bytes()).ignore();
             }
         }
-        let written = self.send(&pipeline).await.is_ok() && in_order;
+        let server = self.server.clone();
+        let call = server.call("push");
+        let sent = self.send(&pipeline).await.is_ok();
+        if let Some(call) = call {
+            call.ended_for(shown_in.iter().map(String::as_str), (!sent).then_some("unavailable"));
+        }
+        let stores = &self.metrics.stores;
+        if sent {
+            stores.acknowledgements.inc_by(removals as u64);
+            stores.publications.inc_by(publications as u64);
+        }
+        let written = sent && in_order;
+        if written {
+            stores.rings.inc_by(rings.len() as u64);
+        }
         // Nobody may be waiting any more.
         waiting.into_iter().for_each(|settled| {
             let _ = settled.send(written);
@@ -210,6 +247,8 @@ impl Writer {
                 some.into_iter().rev().for_each(|ring| self.kept.push_front(ring));
                 return;
             }
+            self.metrics.stores.rings.inc_by(some.len() as u64);
+            self.metrics.stores.rings_waiting.set(self.kept.len() as i64);
         }
         if self.forgotten > 0 {
             tracing::warn!(
@@ -222,8 +261,11 @@ impl Writer {
 
     fn keep(&mut self, rings: Vec<(Bell, Side)>) {
         let room = KEPT.saturating_sub(self.kept.len());
-        self.forgotten += rings.len().saturating_sub(room);
+        let forgotten = rings.len().saturating_sub(room);
+        self.forgotten += forgotten;
         self.kept.extend(rings.into_iter().take(room));
+        self.metrics.stores.rings_forgotten.inc_by(forgotten as u64);
+        self.metrics.stores.rings_waiting.set(self.kept.len() as i64);
     }
 
     async fn send(&mut self, pipeline: &Pipeline) -> RedisResult<()> {
@@ -232,6 +274,7 @@ impl Writer {
         }
         let outcome = at("redis.send", async { pipeline.exec_async(self.connected().await?).await }).await;
         if outcome.is_err() {
+            self.metrics.stores.write_failures.inc();
             self.conn = None;
         }
         self.health.note(outcome)

@@ -97,11 +97,15 @@ impl Queue {
         let caller: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let mut call = self.limiter.script.key(keys::rate(&caller));
         call.arg(each).arg(whole).arg(tasks);
+        let traced = self.server.call("charge");
         let charged: RedisResult<(u8, i64, i64)> =
             match tokio::time::timeout(PATIENCE, call.invoke_async(&mut conn)).await {
                 Ok(charged) => charged,
                 Err(_) => Err((redis::ErrorKind::Io, "no answer").into()),
             };
+        if let Some(traced) = traced {
+            traced.ended_here(charged.is_err().then_some("unavailable"));
+        }
         match charged {
             Ok((passes, debt, wait)) => {
                 let debt = debt.max(0) as f64;

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, error_of,
     rows::uuids,
     statement::{Statement, sql},
 };
@@ -89,6 +89,8 @@ pub struct Finish {
     pub report: Report,
     /// How it ended.
     pub ending: Ending,
+    /// W3C `traceparent` of the attempt, where it is traced.
+    pub trace_context: Option<String>,
 }
 
 /// How a delivery ends.
@@ -309,7 +311,13 @@ impl Store {
             .bind::<Array<Nullable<Text>>, _>(column(finishes, Ending::reason))
             .bind::<Array<Nullable<Text>>, _>(column(finishes, how))
             .bind::<SqlUuid, _>(Uuid::from(worker));
-        self.written(statement).await
+        let call = self.server.call(statement.name());
+        let written = self.written(statement).await;
+        if let Some(call) = call {
+            let traces = finishes.iter().filter_map(|finish| finish.trace_context.as_deref());
+            call.ended_for(traces, error_of(&written));
+        }
+        written
     }
 
     async fn written(&self, statement: Statement) -> Result<Vec<Written>, StoreError> {

@@ -78,6 +78,7 @@ macro_rules! claim_locked {
         )
         SELECT id, delivery, attempt, max_attempts, failures, task_type, queue, priority, input::text AS input,
                metadata::text AS metadata, checkpoint::text AS checkpoint, timeout_ms, trace_context, seq, version,
+               greatest(extract(epoch FROM started_at - ready_at), 0)::float8 AS waited_seconds,
                coalesce(undecodable_since < clock_timestamp() - interval '10 minutes', false)
                    AS undecodable_for_too_long",
             $more,
@@ -147,8 +148,14 @@ impl Store {
         if let Some(limit) = limit {
             statement = statement.bind::<BigInt, _>(limit);
         }
+        let call = self.server.call(statement.name());
         let rows: Vec<ClaimedRow> = self.rows(statement).await?;
-        rows.into_iter().map(TryInto::try_into).collect()
+        let claimed: Vec<Claimed> = rows.into_iter().map(TryInto::try_into).collect::<Result<_, StoreError>>()?;
+        // Whose it would be, nobody knew before.
+        if let Some(call) = call {
+            call.ended_for(claimed.iter().filter_map(|task| task.trace_context.as_deref()), None);
+        }
+        Ok(claimed)
     }
 
     /// Says of each id that a claim left out why it did.

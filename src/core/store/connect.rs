@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use tokio_postgres::{Config, NoTls};
 
 use super::{STATEMENT_TIMEOUT, StoreError};
-use crate::config;
+use crate::{config, telemetry::calls::Server};
 
 /// A dead server is noticed within this time: at connect, and by unanswered packets on an open connection.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,13 +66,24 @@ pub(super) fn limited(config: &Config, time: Duration) -> Config {
 
 /// Host, port and database, for messages: never the password.
 pub(super) fn describe(config: &Config) -> String {
+    let (host, port, database) = place(config);
+    format!("PostgreSQL at {host}:{port}, database {database:?}")
+}
+
+/// The same, for traces.
+pub(super) fn server(config: &Config) -> Server {
+    let (host, port, database) = place(config);
+    Server::new("postgresql", &host, port, database)
+}
+
+fn place(config: &Config) -> (String, u16, &str) {
     let host = match config.get_hosts().first() {
         Some(tokio_postgres::config::Host::Tcp(name)) => name.clone(),
         Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
         None => "?".to_owned(),
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    format!("PostgreSQL at {host}:{port}, database {:?}", config.get_dbname().unwrap_or("(default)"))
+    (host, port, config.get_dbname().unwrap_or("(default)"))
 }
 
 /// Opens one connection.

@@ -10,6 +10,7 @@ mod credentials;
 mod doorbells;
 mod due;
 mod http_lease;
+pub mod inspect;
 mod lease;
 mod list;
 mod look;
@@ -33,7 +34,11 @@ use super::{
     faults,
     model::{Level, Priority, Status, Submission, TaskId},
 };
-use crate::config;
+use crate::{
+    config,
+    metrics::{Metrics, Pool as PoolName, PoolNumbers},
+    telemetry::calls::{Call, Server},
+};
 use statement::{Statement, sql};
 
 pub use attempt::{Ending, Finish, Report, Standing, Written};
@@ -60,6 +65,9 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(1);
 const READERS: usize = 3;
 /// What dashboards watch is read on this many connections, and a statement of theirs takes no longer than this.
 const WATCHERS: (usize, Duration) = (2, Duration::from_secs(2));
+/// What a process opens besides its pool at most: the connections for lists and for dashboards. `work` has no
+/// dashboards, but a connection for its heartbeat.
+pub const CONNECTIONS_BESIDE_THE_POOL: i64 = (READERS + WATCHERS.0) as i64;
 
 /// The handle on PostgreSQL. Cheap to clone.
 #[derive(Clone)]
@@ -68,18 +76,32 @@ pub struct Store {
     /// For lists: PostgreSQL itself cuts their statements off after [`LIST_TIMEOUT`].
     readers: Pool<AsyncPgConnection>,
     config: tokio_postgres::Config,
+    metrics: Metrics,
+    /// For traces.
+    server: Server,
 }
 
 impl Store {
     /// Connects, waiting a bounded time for a server that is still starting.
-    pub async fn connect(postgres: &config::Postgres) -> anyhow::Result<Self> {
+    pub async fn connect(postgres: &config::Postgres, metrics: &Metrics) -> anyhow::Result<Self> {
         drop(connect::patiently(postgres).await?);
         let config = connect::parse(postgres)?;
         let readers = connect::pool(&connect::limited(&config, LIST_TIMEOUT), READERS)?;
         // The server ends by itself what this side has given up a little before, so that such a statement does not go
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
-        Ok(Self { pool: connect::pool(&limited, usize::from(postgres.postgres_pool))?, readers, config })
+        let pool = connect::pool(&limited, usize::from(postgres.postgres_pool))?;
+        Ok(Self { pool, readers, server: connect::server(&config), config, metrics: metrics.clone() })
+    }
+
+    /// How the pools stand.
+    pub fn pools(&self) -> [(PoolName, PoolNumbers); 2] {
+        let numbers = |pool: &Pool<AsyncPgConnection>| {
+            let status = pool.status();
+            let (limit, open, idle) = (status.max_size, status.size, status.available);
+            PoolNumbers { limit, open, idle, waiting: status.waiting }
+        };
+        [(PoolName::Postgres, numbers(&self.pool)), (PoolName::PostgresLists, numbers(&self.readers))]
     }
 
     /// The same verbs on two connections of their own, whose statements PostgreSQL cuts off after two seconds: what
@@ -87,7 +109,7 @@ impl Store {
     pub fn for_watchers(&self) -> anyhow::Result<Self> {
         let (connections, time) = WATCHERS;
         let pool = connect::pool(&connect::limited(&self.config, time), connections)?;
-        Ok(Self { readers: pool.clone(), pool, config: self.config.clone() })
+        Ok(Self { readers: pool.clone(), pool, ..self.clone() })
     }
 
     /// Whether PostgreSQL answers, and its schema is at least this binary's.
@@ -105,11 +127,20 @@ impl Store {
 
     /// Settles submissions, all in one commit; repeating a call is harmless.
     pub async fn submit(&self, submissions: &[Submission]) -> Result<Vec<Settled>, StoreError> {
-        let fault = faults::meet("submit").await?;
-        let conn = connect::acquire(&self.pool).await?;
-        let outcome = conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions).await).await?;
-        fault.after().await?;
-        Ok(outcome)
+        let call = self.server.call("submit");
+        let settled = async {
+            let fault = faults::meet("submit").await?;
+            let conn = connect::acquire(&self.pool).await?;
+            let settled = conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions).await).await?;
+            fault.after().await?;
+            Ok(settled)
+        };
+        let settled = settled.await;
+        if let Some(call) = call {
+            let tasks = submissions.iter().flat_map(|submission| &submission.tasks);
+            call.ended_for(tasks.filter_map(|task| task.trace_context.as_deref()), error_of(&settled));
+        }
+        self.noted(settled)
     }
 
     async fn rows<R>(&self, statement: Statement) -> Result<Vec<R>, StoreError>
@@ -117,7 +148,8 @@ impl Store {
         R: Send,
         Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
     {
-        rows_from(&self.pool, statement).await
+        let call = self.server.call(statement.name());
+        self.ended(call, rows_from(&self.pool, statement).await)
     }
 
     /// Like [`rows`](Self::rows), on the connections for lists.
@@ -126,14 +158,41 @@ impl Store {
         R: Send,
         Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
     {
-        rows_from(&self.readers, statement).await
+        let call = self.server.call(statement.name());
+        self.ended(call, rows_from(&self.readers, statement).await)
     }
 
     async fn run(&self, statement: Statement) -> Result<usize, StoreError> {
-        let fault = faults::meet(statement.name()).await?;
-        let rows = connect::acquire(&self.pool).await?.run(async |conn| statement.run(conn).await).await?;
-        fault.after().await?;
-        Ok(rows)
+        let call = self.server.call(statement.name());
+        let changed = async {
+            let fault = faults::meet(statement.name()).await?;
+            let rows = connect::acquire(&self.pool).await?.run(async |conn| statement.run(conn).await).await?;
+            fault.after().await?;
+            Ok(rows)
+        };
+        self.ended(call, changed.await)
+    }
+
+    /// A statement is over that was made for whoever called.
+    fn ended<T>(&self, call: Option<Call<'_>>, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Some(call) = call {
+            call.ended_here(error_of(&outcome));
+        }
+        self.noted(outcome)
+    }
+
+    /// Counts what did not work, and whether PostgreSQL is there.
+    fn noted<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        let stores = &self.metrics.stores;
+        match &outcome {
+            Ok(_) => drop(stores.postgres_up.set(1)),
+            Err(StoreError::Unavailable(_)) => {
+                stores.postgres_up.set(0);
+                stores.postgres_unavailable();
+            }
+            Err(StoreError::Refused(_)) => stores.postgres_refused(),
+        }
+        outcome
     }
 }
 
@@ -146,6 +205,14 @@ where
     let rows = connect::acquire(pool).await?.run(async |conn| statement.rows(conn).await).await?;
     fault.after().await?;
     Ok(rows)
+}
+
+/// What went wrong, as a trace has it.
+fn error_of<T>(outcome: &Result<T, StoreError>) -> Option<&'static str> {
+    outcome.as_ref().err().map(|error| match error {
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::Refused(_) => "refused",
+    })
 }
 
 /// Why a verb did not do its work.

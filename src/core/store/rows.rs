@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
-    sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -261,6 +261,8 @@ pub(super) struct ClaimedRow {
     seq: i32,
     #[diesel(sql_type = Integer)]
     version: i32,
+    #[diesel(sql_type = Double)]
+    waited_seconds: f64,
     #[diesel(sql_type = Bool)]
     undecodable_for_too_long: bool,
 }
@@ -286,6 +288,7 @@ impl TryFrom<ClaimedRow> for Claimed {
             undecodable_for_too_long: row.undecodable_for_too_long,
             seq: row.seq,
             version: row.version,
+            waited: Duration::try_from_secs_f64(row.waited_seconds).unwrap_or_default(),
         })
     }
 }

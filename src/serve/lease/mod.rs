@@ -356,7 +356,7 @@ async fn end(
     standing: &LeaseStanding,
     ending: Ending,
 ) -> Result<(), Problem> {
-    match api.core.end_lease(standing, Finish { report: nothing(id, token), ending }).await? {
+    match api.core.end_lease(standing, Finish { report: nothing(id, token), ending, trace_context: None }).await? {
         Held::Yes(()) => Ok(()),
         _ => Err(lost("The task is not leased with this token any more: what was sent does not count.")),
     }

@@ -138,7 +138,7 @@ pub fn problems() -> Map<String, Value> {
             ),
             _ => Problem::new(*code, format!("{}.", code.title())),
         };
-        let body = problem.body("/tasks", REQUEST_ID);
+        let body = problem.body("/tasks", REQUEST_ID, None);
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         (code.as_str().to_owned(), json!({"summary": code.title(), "value": value}))
     };

@@ -100,15 +100,25 @@ impl Client {
             url.scheme = url.scheme_str(),
             server.address = guard::host_of(url),
             server.port = guard::port_of(url),
+            // Without its query, which may hold what is nobody's business.
+            url.full = format!("{}://{}{}", url.scheme_str().unwrap_or("http"), url.authority().map_or("", |authority| authority.as_str()), url.path()),
             http.response.status_code = Empty,
+            otel.status_code = Empty,
             error.type = Empty,
         );
         let _entered = span.enter();
         let outcome = self.exchange(request, agent, url, ends);
         match &outcome {
-            Ok((status, _)) => span.record("http.response.status_code", status),
-            Err(error) => span.record("error.type", error.code()),
-        };
+            Ok((status, _)) => {
+                span.record("http.response.status_code", status);
+                if *status >= 400 {
+                    span.record("otel.status_code", "ERROR").record("error.type", status.to_string());
+                }
+            }
+            Err(error) => {
+                span.record("otel.status_code", "ERROR").record("error.type", error.code());
+            }
+        }
         outcome.map(|(_, hop)| hop)
     }
 

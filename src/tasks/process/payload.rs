@@ -100,6 +100,7 @@ async fn outcome(registry: &Registry, envelope: Envelope) -> anyhow::Result<Mess
         timeout: None,
         trace_context: envelope.trace_context,
         undecodable_for_too_long: false,
+        waited: std::time::Duration::ZERO,
         seq: 0,
         version: 0,
     };

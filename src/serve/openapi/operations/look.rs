@@ -219,3 +219,14 @@ pub(super) fn readyz() -> Operation {
         )
         .answers(health("It is ready.", json!({"postgres": ["ok"], "redis": ["ok", "degraded"]})))
 }
+
+pub(super) fn metrics() -> Operation {
+    Operation::new("GET", "/metrics", "metrics")
+        .about(
+            "health",
+            "What the process counts",
+            "For Prometheus, in its text format 0.0.4. A server that has an admin address has them there and not here.",
+        )
+        .answers(Answer::text(200, "The metrics.", "text/plain"))
+        .fails(&[Code::PathNotFound])
+}

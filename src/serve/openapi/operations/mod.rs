@@ -94,6 +94,7 @@ pub fn all(registry: &Registry) -> Vec<Operation> {
         look::dashboard_page(),
         look::livez(),
         look::readyz(),
+        look::metrics(),
     ]
 }
 

@@ -1,0 +1,54 @@
+//! Settings: times that must fit each other.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use super::{Finding, Findings};
+use crate::config;
+
+/// A lease that is shorter takes a busy moment for a death.
+const SHORT_LEASE: Duration = Duration::from_secs(5);
+
+pub(super) fn examine(work: &config::Work) -> Vec<Finding> {
+    let mut findings = Findings::about("settings");
+    if let Err(error) = work.check() {
+        findings.fail(&error, "change the setting that it names");
+    }
+    if work.lease < SHORT_LEASE {
+        findings.warn(
+            format!("APP_LEASE is {}: a busy moment is taken for a death", format_duration(work.lease)),
+            "APP_LEASE=30s",
+        );
+    } else {
+        findings.ok(format!("lease {}", format_duration(work.lease)));
+    }
+    if work.stop_timeout >= work.lease {
+        findings.warn(
+            format!(
+                "APP_STOP_TIMEOUT ({}) is not shorter than APP_LEASE ({}): a worker that was declared dead may go on \
+                 beside the one that took over",
+                format_duration(work.stop_timeout),
+                format_duration(work.lease)
+            ),
+            "APP_STOP_TIMEOUT=5s",
+        );
+    }
+    if work.lease_grace < work.lease {
+        findings.warn(
+            format!(
+                "APP_LEASE_GRACE ({}) is shorter than APP_LEASE ({}): a short outage of PostgreSQL stops attempts that \
+                 nobody would have taken",
+                format_duration(work.lease_grace),
+                format_duration(work.lease)
+            ),
+            "APP_LEASE_GRACE=5m",
+        );
+    }
+    let leaving = work.grace + work.stop_timeout;
+    findings.ok(format!(
+        "workers leave within {}: give them more before SIGKILL (terminationGracePeriodSeconds, stop_grace_period)",
+        format_duration(leaving)
+    ));
+    findings.all
+}
