@@ -30,7 +30,7 @@ up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
 test: deps clients browser lint doc deploy-check ## Check format, lints, documentation and deployments, then run all tests
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --features faults -- --skip soak::soak $(addprefix --skip ,$(SKIP))
 	cargo test --locked --features faults --test e2e -- --exact soak::soak --nocapture
-	cargo test --locked --manifest-path examples/template/Cargo.toml --target-dir target/template
+	cp Cargo.lock examples/template/ && cargo test --manifest-path examples/template/Cargo.toml --target-dir target/template
 
 lint: ## Check format and lints
 	@./scripts/deps lint
