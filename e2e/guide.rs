@@ -17,8 +17,10 @@ use crate::harness::{App, Deployment, LONG, Site, new_folder};
 const ROOT_PAGES: [&str; 2] = ["README.md", "ARCHITECTURE.md"];
 /// Variables of the tests, and not settings of the program.
 const OF_THE_TESTS: [&str; 1] = ["APP_UNDER_TEST"];
-/// What the program is called that the commands call.
-const ROLES: [&str; 5] = ["serve", "work", "migrate", "dev", "size"];
+/// The commands whose help lists every setting: the roles, and one client command for what all of them take.
+const ROLES: [&str; 6] = ["serve", "work", "migrate", "dev", "size", "submit"];
+/// Pictures, which `make screenshots` takes.
+const PICTURES: &str = "docs/screenshots/";
 
 /// A page: its path from the top, and its text.
 struct Page {
@@ -64,7 +66,9 @@ fn every_link_leads_somewhere_and_every_page_is_reached() {
     let mut wrong = Vec::new();
     let mut linked = BTreeSet::new();
     for page in &pages {
-        for target in between(&page.text, "](", ")").filter(|target| !target.contains("://")) {
+        for target in
+            between(&page.text, "](", ")").filter(|target| !target.contains("://") && !target.starts_with(PICTURES))
+        {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             let path = match file {
                 "" => page.path.clone(),

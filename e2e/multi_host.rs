@@ -131,7 +131,8 @@ fn its_tasks_go_on_elsewhere(also_from_redis: bool) {
         cut_from.iter().for_each(|host| place.network.cut(alone, host));
         for id in &its {
             let entry = ledger::wait(&house.sql, id, "running elsewhere", |entry| entry.delivery == 2);
-            assert_eq!((entry.lost, entry.failures), (1, 0), "{entry:?}");
+            // `lost` may be 0 again: the first checkpoint elsewhere clears it.
+            assert_eq!(entry.failures, 0, "{entry:?}");
         }
         let took = began.elapsed();
         assert!(took < LEASE + SWEEP + SLACK, "it took {took:?} until the tasks of the lost worker went on");
