@@ -90,6 +90,9 @@ def check_compose(settings):
     compose = TOOLS / "docker-compose"
     profiles = ["--profile", "*"]
     everything = yaml.safe_load(run(compose, *profiles, "-f", "compose.yaml", "config"))
+    # This docker-compose exits with 0 also where it cannot read the file.
+    if not everything:
+        return ["compose.yaml cannot be read: docker compose config says why"]
     plain = yaml.safe_load(run(compose, "-f", "compose.yaml", "config"))
     return rules.compose_objections(everything, plain, settings)
 
