@@ -2,7 +2,7 @@
 
 import { $, el, text, attr, copy, partsOf } from "./dom.js";
 import { zone, zoneName } from "./format.js";
-import { get, hooks, learn, session } from "./api.js";
+import { call, get, hooks, learn, session } from "./api.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
 import { say, toast } from "./actions.js";
@@ -122,8 +122,14 @@ const acts = {
   help() {
     const dialog = $("dialog.help");
     partsOf(dialog).keys.checked = keys;
+    partsOf(dialog).out.hidden = session.anonymous;
     text(partsOf(dialog).about, `Version ${session.version}, role ${session.role}. Times are in ${zoneName()}.`);
     dialog.showModal();
+  },
+  async "sign-out"() {
+    $("dialog.help").close();
+    await call("DELETE", "/session", { quiet: true }).catch((failure) => toast(failure.words));
+    go("/ui/login");
   },
   zone() {
     zone.name = zone.name === "utc" ? "local" : "utc";
