@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Deployment, Finished};
+use serde_json::json;
+
+use crate::harness::{Deployment, Finished, LONG};
 
 /// Fails unless the process said one clear line and ended with 1.
 #[track_caller]
@@ -68,6 +70,37 @@ fn a_redis_url_that_cannot_be() {
         let finished = Deployment::new().set("REDIS_URL", "nonsense").run(&[role]);
         assert_one_line(&finished, &["REDIS_URL"]);
     }
+}
+
+/// Each would take the doorbells of the other for lost ones, and ring for all, for ever.
+#[test]
+fn a_redis_of_another_database() {
+    let (first, second) = (Deployment::new(), Deployment::empty());
+    assert_eq!(second.run(&["migrate"]).code, Some(0));
+    let mut serve = first.serve();
+    serve.address();
+    let second = second.set("REDIS_URL", first.redis_url());
+    for role in ["serve", "work"] {
+        assert_one_line(&second.run(&[role]), &["another PostgreSQL database", "v1:database"]);
+    }
+}
+
+#[test]
+fn a_redis_that_becomes_another_databases_is_taken_for_away() {
+    let deployment = Deployment::new();
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    client.wait_final(&client.submit(&json!({"vector_data": [1.0], "duration": 0})), LONG);
+    for (key, value) in [("v1:database", "somebody else"), ("v1:epoch", "of somebody else")] {
+        deployment.redis::<()>(&["SET", key, value]);
+    }
+    work.wait_for_line("it holds the doorbells of another database");
+    let task = client.wait_final(&client.submit(&json!({"vector_data": [1.0], "duration": 0})), LONG);
+    assert_eq!(task["status"], "SUCCESS");
+    assert_eq!(deployment.redis::<String>(&["GET", "v1:epoch"]), "of somebody else");
+    deployment.redis::<()>(&["DEL", "v1:database"]);
+    work.wait_for_line("Redis is back");
+    work.stop();
 }
 
 #[test]

@@ -30,9 +30,14 @@ pub(crate) enum Compared {
     NotRung,
 }
 
+/// The epoch that Redis shows to this database; an error where it is another's.
+pub(crate) async fn shown(core: &Core) -> anyhow::Result<Option<String>> {
+    core.queue.epoch(core.store.identity().await?).await
+}
+
 /// Compares the epochs, and rings for all when they differ.
 pub(crate) async fn ring_all_if_redis_was_emptied(core: &Core, holder: WorkerId) -> anyhow::Result<Compared> {
-    let (stored, shown) = (core.store.doorbell_state().await?.epoch, core.queue.epoch().await?);
+    let (stored, shown) = (core.store.doorbell_state().await?.epoch, shown(core).await?);
     if stored.is_some() && stored == shown { Ok(Compared::Alike) } else { ring_all(core, holder).await }
 }
 
@@ -44,7 +49,7 @@ pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<Co
         return Ok(Compared::NotRung);
     }
     // Somebody else may have rung between our comparison and our winning.
-    let (stored, shown) = (store.doorbell_state().await?.epoch, queue.epoch().await?);
+    let (stored, shown) = (store.doorbell_state().await?.epoch, self::shown(core).await?);
     if stored.is_some() && stored == shown {
         return Ok(Compared::Alike);
     }

@@ -102,7 +102,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// Connects to PostgreSQL, waiting a bounded time for it. Redis need not be there.
+    /// Connects to PostgreSQL, waiting a bounded time for it. Redis need not be there; one that holds the doorbells of
+    /// another database is refused, since each would take the other's for lost, for ever.
     pub async fn connect(postgres: &config::Postgres, redis: &config::Redis) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let queue = Queue::new(redis, &metrics)?;
@@ -111,6 +112,17 @@ impl Core {
             tracing::warn!(
                 "{} cannot be reached: tasks are accepted and kept, their starts are delayed",
                 queue.describe()
+            );
+        }
+        // What cannot be asked just now is asked again by everybody who compares the epochs.
+        if let Ok(identity) = store.identity().await
+            && let Ok(false) = queue.belongs_to(identity).await
+        {
+            anyhow::bail!(
+                "{} holds the doorbells of another PostgreSQL database: give each database a Redis, or a database \
+                 number of one, of its own; where the other database is gone for good, delete the key {} there",
+                queue.describe(),
+                queue::keys::DATABASE
             );
         }
         let events = Events::new(&queue, &metrics);

@@ -38,9 +38,9 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
 /// One turn. Ringing for all and looking for single ones are never done at the same time: half of what was about to be
 /// rung would be taken for lost.
 pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
-    let (store, queue) = (&worker.core.store, &worker.core.queue);
+    let store = &worker.core.store;
     // While Redis is away nothing can be rung, and whoever fetches claims straight from PostgreSQL.
-    let Ok(shown) = queue.epoch().await else { return Ok(()) };
+    let Ok(shown) = doorbells::shown(&worker.core).await else { return Ok(()) };
     let state = store.doorbell_state().await?;
     if state.epoch.is_none() || state.epoch != shown {
         doorbells::ring_all(&worker.core, worker.id).await?;
@@ -94,7 +94,7 @@ async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usi
             .await?;
     }
     // Emptied while we looked: all of it is rung at the next turn, and rung twice if we rang as well.
-    if missing.is_empty() || queue.epoch().await? != epoch {
+    if missing.is_empty() || doorbells::shown(&worker.core).await? != epoch {
         return Ok(0);
     }
     let mut missing: Vec<TaskId> = missing.into_iter().collect();

@@ -5,6 +5,7 @@
 //! | `v1:ready:{queue}:priority` | list | ids that wait; pushed on the left, popped on the right |
 //! | `v1:inflight:{queue}:priority:worker` | list | ids that one worker incarnation has taken |
 //! | `v1:epoch` | string | the same value as in PostgreSQL, as long as Redis has lost nothing |
+//! | `v1:database` | string | the identity of the PostgreSQL database whose doorbells these are |
 //! | `v1:probe` | string | written to see whether writes are taken; expires |
 //! | `v1:rate:caller` | string | when the caller's allowance is whole again, in microseconds; goes by itself |
 //! | `v1:changed` | channel | `id version` per line: these tasks have changed |
@@ -18,6 +19,8 @@ use crate::core::model::{Priority, WorkerId, is_queue_name};
 
 /// See the table.
 pub const EPOCH: &str = "v1:epoch";
+/// See the table.
+pub const DATABASE: &str = "v1:database";
 /// See the table.
 pub const PROBE: &str = "v1:probe";
 /// See the table.

@@ -68,23 +68,43 @@ pub struct Queue {
     server: Server,
 }
 
-/// Whether Redis answered last, as everybody who talks to it has noticed.
+/// Whether Redis answered last, as everybody who talks to it has noticed, and whether it is ours at all.
 #[derive(Clone)]
-pub struct Health(Arc<AtomicBool>);
+pub struct Health(Arc<Condition>);
+
+struct Condition {
+    up: AtomicBool,
+    /// It holds the doorbells of another database: until that changes it is as good as away.
+    foreign: AtomicBool,
+}
 
 impl Health {
-    /// Whether Redis answered last.
+    fn new() -> Self {
+        Self(Arc::new(Condition { up: AtomicBool::new(true), foreign: AtomicBool::new(false) }))
+    }
+
+    /// Whether Redis answered last, and is ours.
     pub fn is_up(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.up.load(Ordering::Relaxed)
+    }
+
+    /// Stands in front of every command but the question whose it is: nothing is read or written in a Redis that is
+    /// known to be another database's.
+    fn ours(&self) -> RedisResult<()> {
+        match self.0.foreign.load(Ordering::Relaxed) {
+            true => Err(RedisError::from((redis::ErrorKind::Client, "it holds the doorbells of another database"))),
+            false => Ok(()),
+        }
     }
 
     /// Notes the outcome of a command, and says so once when it changes.
     fn note<T>(&self, outcome: Result<T, RedisError>) -> Result<T, RedisError> {
-        let up = outcome.as_ref().err().is_none_or(|error| !is_away(error));
-        if self.0.swap(up, Ordering::Relaxed) != up {
+        let up = self.ours().is_ok() && outcome.as_ref().err().is_none_or(|error| !is_away(error));
+        if self.0.up.swap(up, Ordering::Relaxed) != up {
             match &outcome {
                 Err(error) => tracing::warn!("Redis is away, starts are delayed: {error}"),
-                Ok(_) => tracing::info!("Redis is back"),
+                Ok(_) if up => tracing::info!("Redis is back"),
+                Ok(_) => {}
             }
         }
         outcome
@@ -118,7 +138,7 @@ impl Queue {
             .runtime(Runtime::Tokio1)
             .build()
             .context("cannot make the Redis pool")?;
-        let health = Health(Arc::new(AtomicBool::new(true)));
+        let health = Health::new();
         let server = server(&client);
         let outlet = Outlet::start(client.clone(), health.clone(), metrics.clone(), server.clone());
         Ok(Self { client, pool, health, outlet, limiter: rate::Limiter::new(), server })
@@ -238,8 +258,27 @@ impl Queue {
         }
     }
 
-    /// The epoch that Redis shows.
-    pub async fn epoch(&self) -> anyhow::Result<Option<String>> {
+    /// Whether the doorbells here are those of this database. An empty Redis becomes that of the first who asks. Where
+    /// it is another's, everybody in this process takes it for away until it is asked again and found to be ours.
+    pub async fn belongs_to(&self, database: &str) -> anyhow::Result<bool> {
+        let mut shown = redis::cmd("GET");
+        shown.arg(keys::DATABASE);
+        let mut owner: Option<String> = self.ask(&shown).await?;
+        if owner.is_none() {
+            self.ask::<redis::Value>(redis::cmd("SET").arg(keys::DATABASE).arg(database).arg("NX")).await?;
+            owner = self.ask(&shown).await?;
+        }
+        let foreign = owner.is_some_and(|owner| owner != database);
+        if self.health.0.foreign.swap(foreign, Ordering::Relaxed) != foreign {
+            // Said at once, and not when somebody next wants something of it.
+            let _ = self.health.note(self.health.ours());
+        }
+        Ok(!foreign)
+    }
+
+    /// The epoch that Redis shows. Not that of another database: that is an error.
+    pub async fn epoch(&self, database: &str) -> anyhow::Result<Option<String>> {
+        self.belongs_to(database).await?;
         self.command(redis::cmd("GET").arg(keys::EPOCH)).await
     }
 
@@ -256,6 +295,12 @@ impl Queue {
     }
 
     async fn command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> anyhow::Result<T> {
+        self.health.ours()?;
+        self.ask(command).await
+    }
+
+    /// A command to whatever Redis this is.
+    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> anyhow::Result<T> {
         use deadpool_redis::PoolError;
         let mut conn = match self.pool.get().await {
             Ok(conn) => conn,

@@ -281,6 +281,7 @@ impl Writer {
     }
 
     async fn connected(&mut self) -> RedisResult<&mut MultiplexedConnection> {
+        self.health.ours()?;
         if self.conn.is_none() {
             let config = connection_config(RESPONSE_TIMEOUT);
             self.conn = Some(self.client.get_multiplexed_async_connection_with_config(&config).await?);

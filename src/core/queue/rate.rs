@@ -89,6 +89,7 @@ impl Limiter {
 impl Queue {
     /// Charges a caller for some tasks. `None` when Redis cannot be asked: then everybody passes.
     pub async fn charge(&self, caller: &str, limit: &RateLimit, tasks: u64) -> Option<RateVerdict> {
+        self.health.ours().ok()?;
         let mut conn = self.limiter.connected(&self.client).await?;
         let whole = limit.period.as_micros() as f64;
         let each = whole / limit.tasks as f64;

@@ -70,7 +70,7 @@ impl Taker {
         }
         call.arg(limit);
         let outcome = at("redis.take", async {
-            let conn = connected(&self.client, &mut self.quick, RESPONSE_TIMEOUT).await?;
+            let conn = connected(&self.client, &self.health, &mut self.quick, RESPONSE_TIMEOUT).await?;
             call.invoke_async::<Vec<(Vec<u8>, usize)>>(conn).await
         });
         let outcome = outcome.await;
@@ -93,7 +93,7 @@ impl Taker {
             .arg(keys::inflight(&self.queue, list, self.worker))
             .arg(BLOCK.as_secs());
         let outcome = at("redis.wait", async {
-            let conn = connected(&self.client, &mut conn, BLOCK + RESPONSE_TIMEOUT).await?;
+            let conn = connected(&self.client, &self.health, &mut conn, BLOCK + RESPONSE_TIMEOUT).await?;
             pop.query_async::<Option<Vec<u8>>>(conn).await
         });
         let outcome = outcome.await;
@@ -109,7 +109,7 @@ impl Taker {
             pipeline.cmd("LRANGE").arg(keys::inflight(&self.queue, priority, self.worker)).arg(0).arg(-1);
         }
         let outcome = at("redis.own_list", async {
-            let conn = connected(&self.client, &mut self.quick, RESPONSE_TIMEOUT).await?;
+            let conn = connected(&self.client, &self.health, &mut self.quick, RESPONSE_TIMEOUT).await?;
             pipeline.query_async::<Vec<Vec<Vec<u8>>>>(conn).await
         });
         let outcome = outcome.await;
@@ -136,7 +136,7 @@ impl Taker {
             }
         }
         if !removal.is_empty() {
-            let conn = connected(&self.client, &mut self.quick, RESPONSE_TIMEOUT).await?;
+            let conn = connected(&self.client, &self.health, &mut self.quick, RESPONSE_TIMEOUT).await?;
             removal.exec_async(conn).await?;
         }
         Ok(hints)
@@ -145,7 +145,7 @@ impl Taker {
     /// Whether Redis answers and takes writes. One that is full or read-only answers every question and moves nothing.
     pub async fn probe(&mut self) -> RedisResult<()> {
         let outcome = at("redis.probe", async {
-            let conn = connected(&self.client, &mut self.quick, RESPONSE_TIMEOUT).await?;
+            let conn = connected(&self.client, &self.health, &mut self.quick, RESPONSE_TIMEOUT).await?;
             let mut probe = redis::cmd("SET");
             probe.arg(keys::PROBE).arg("1").arg("EX").arg(60).exec_async(conn).await
         });
@@ -171,9 +171,11 @@ impl Taker {
 
 async fn connected<'a>(
     client: &Client,
+    health: &Health,
     conn: &'a mut Option<MultiplexedConnection>,
     response: Duration,
 ) -> RedisResult<&'a mut MultiplexedConnection> {
+    health.ours()?;
     if conn.is_none() {
         *conn = Some(client.get_multiplexed_async_connection_with_config(&connection_config(response)).await?);
     }

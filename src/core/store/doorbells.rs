@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    read::TextRow,
     rows::{priority_number, priority_of, uuids},
     statement::sql,
 };
@@ -96,6 +97,17 @@ impl Store {
             .bind::<SqlUuid, _>(Uuid::from(holder))
             .bind::<BigInt, _>(time.as_millis() as i64);
         Ok(self.run(statement).await? == 1)
+    }
+
+    /// Who this database is: a value that its migration made, read once. A copy of the database has the same.
+    pub async fn identity(&self) -> Result<&str, StoreError> {
+        const IDENTITY: &str = "SELECT value AS text FROM leases WHERE name = 'database'";
+        let read = async || {
+            let rows: Vec<TextRow> = self.rows(sql("identity", IDENTITY)).await?;
+            let row = rows.into_iter().next().map(|row| row.text);
+            row.ok_or_else(|| StoreError::Unavailable("the schema is behind this program: run app migrate".to_owned()))
+        };
+        self.identity.get_or_try_init(read).await.map(String::as_str)
     }
 
     /// What to compare Redis with, and whether to look for lost doorbells: all that a turn on a healthy queue asks.

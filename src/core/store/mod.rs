@@ -25,10 +25,11 @@ mod statement;
 mod submit;
 mod task_types;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncPgConnection, methods::LoadQuery, pooled_connection::deadpool::Pool};
+use tokio::sync::OnceCell;
 
 use super::{
     faults,
@@ -79,6 +80,8 @@ pub struct Store {
     metrics: Metrics,
     /// For traces.
     server: Server,
+    /// Who the database is: it does not change.
+    identity: Arc<OnceCell<String>>,
 }
 
 impl Store {
@@ -91,7 +94,7 @@ impl Store {
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
         let pool = connect::pool(&limited, usize::from(postgres.postgres_pool))?;
-        Ok(Self { pool, readers, server: connect::server(&config), config, metrics: metrics.clone() })
+        Ok(Self { pool, readers, server: connect::server(&config), config, metrics: metrics.clone(), identity: Arc::default() })
     }
 
     /// How the pools stand.
