@@ -90,6 +90,34 @@ fn a_batch_beyond_the_rate_is_paid_off_afterwards() {
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() > 3_600);
 }
 
+/// Its sender may have no other way to learn what became of the first, and it makes no task.
+#[test]
+fn a_repeat_costs_nothing_and_passes_what_is_full() {
+    let send = |client: &Client, key: &str| {
+        client.post("/tasks", body(json!({})).to_string(), &[("idempotency-key", key)])
+    };
+    let deployment = Deployment::new().set("APP_RATE_LIMIT", "2/h");
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let first = send(&client, "first").expect(202).json();
+    for _ in 0..3 {
+        assert_eq!(send(&client, "first").expect(202).json()["task_id"], first["task_id"]);
+    }
+    send(&client, "second").expect(202);
+    send(&client, "third").expect(429);
+    assert_eq!(send(&client, "first").expect(202).header("idempotency-replayed"), Some("true"));
+
+    let deployment = Deployment::new().set("APP_MAX_QUEUE_DEPTH", 1);
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    send(&client, "first").expect(202);
+    until("the queue is full", LONG, || {
+        (client.post("/tasks", body(json!({})).to_string(), &[]).status == 503).then_some(())
+    });
+    assert_eq!(send(&client, "first").expect(202).header("idempotency-replayed"), Some("true"));
+    send(&client, "second").expect(503);
+}
+
 #[test]
 fn every_filter_of_the_list_works_and_pages_join() {
     let deployment = Deployment::new();

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     config::RateLimit,
-    core::{model::NewTask, queue::RateVerdict},
+    core::{
+        model::{NewTask, Submission},
+        queue::RateVerdict,
+    },
 };
 
 /// What is limited and how (IETF draft "RateLimit header fields for HTTP").
@@ -41,8 +44,38 @@ impl Admitted {
     }
 }
 
-/// Lets these tasks in, or says when to come back. Their number is what they cost.
-pub async fn admit(api: &Api, caller: &Caller, request: &HttpRequest, tasks: &[NewTask]) -> Result<Admitted, Problem> {
+/// Lets a submission in, or says when to come back. The number of its tasks is what it costs. One whose key has come
+/// before makes no tasks: it costs nothing and passes whatever is full, since its sender may know no other way to learn
+/// what became of the first. The key is looked up only where something is charged or refused.
+pub async fn admit(
+    api: &Api,
+    caller: &Caller,
+    request: &HttpRequest,
+    submission: &Submission,
+) -> Result<Admitted, Problem> {
+    if api.rate_limit.is_some() && is_repeat(api, submission).await {
+        return Ok(Admitted(Vec::new()));
+    }
+    match within_limits(api, caller, request, &submission.tasks).await {
+        Err(_) if api.rate_limit.is_none() && is_repeat(api, submission).await => Ok(Admitted(Vec::new())),
+        outcome => outcome,
+    }
+}
+
+/// Where PostgreSQL does not answer, the submit itself will say so.
+async fn is_repeat(api: &Api, submission: &Submission) -> bool {
+    match &submission.key {
+        Some(key) => api.core.store.knows_key(key).await.unwrap_or(false),
+        None => false,
+    }
+}
+
+async fn within_limits(
+    api: &Api,
+    caller: &Caller,
+    request: &HttpRequest,
+    tasks: &[NewTask],
+) -> Result<Admitted, Problem> {
     let told = match &api.rate_limit {
         None => Vec::new(),
         Some(limit) => within_rate(api, limit, caller, request, tasks.len()).await?,

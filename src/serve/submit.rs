@@ -54,8 +54,9 @@ pub async fn submit(
     let mut new = new_task(&api.types.now().registry, &caller, body)?;
     let span = traced(std::slice::from_mut(&mut new));
     let key = key_of(&request, &caller, body)?;
-    let admitted = admission::admit(&api, &caller, &request, std::slice::from_ref(&new)).await?;
-    let submitted = api.core.submit(Submission { tasks: vec![new], key }).instrument(span).await?;
+    let submission = Submission { tasks: vec![new], key };
+    let admitted = admission::admit(&api, &caller, &request, &submission).await?;
+    let submitted = api.core.submit(submission).instrument(span).await?;
     let replayed = submitted.replayed;
     api.look_for_workers(&submitted.tasks);
     count(&api, &submitted);
@@ -93,8 +94,9 @@ pub async fn submit_batch(
     let mut tasks = new_tasks(&api.types.now().registry, &caller, body)?;
     let span = traced(&mut tasks);
     let key = key_of(&request, &caller, body)?;
-    let admitted = admission::admit(&api, &caller, &request, &tasks).await?;
-    let submitted = api.core.submit(Submission { tasks, key }).instrument(span).await?;
+    let submission = Submission { tasks, key };
+    let admitted = admission::admit(&api, &caller, &request, &submission).await?;
+    let submitted = api.core.submit(submission).instrument(span).await?;
     api.look_for_workers(&submitted.tasks);
     count(&api, &submitted);
     let Some(first) = submitted.tasks.first() else {

@@ -16,7 +16,8 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use uuid::Uuid;
 
 use super::{
-    StoreError,
+    Store, StoreError,
+    read::YesRow,
     rows::{self, uuids},
     statement::sql,
 };
@@ -100,6 +101,16 @@ const INSERT: &str = "
          LATERAL (SELECT coalesce(clock.now + n.delay_ms * interval '1 ms', n.run_at) AS at) AS start
     ON CONFLICT (id) DO NOTHING
     RETURNING id, created_at, ready_at, scheduled_at, due_at";
+
+impl Store {
+    /// Whether a submit with this key has come before, whatever its body was.
+    pub async fn knows_key(&self, key: &IdempotencyKey) -> Result<bool, StoreError> {
+        const KNOWS: &str = "SELECT true AS yes FROM idempotency_keys WHERE scope = $1 AND key = $2";
+        let statement =
+            sql("knows_key", KNOWS).bind::<Text, _>(key.scope.clone()).bind::<Text, _>(key.key.clone());
+        Ok(!self.rows::<YesRow>(statement).await?.is_empty())
+    }
+}
 
 /// Settles submissions, all in one commit. No two of them may have the same key. Repeating a call with the same ids is
 /// harmless, so one whose answer was lost is made again as it is.
