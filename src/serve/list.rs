@@ -1,6 +1,6 @@
 //! `GET /tasks`: tasks, newest first, by filter and cursor; `GET /tasks/counts`: how many there are.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -50,7 +50,10 @@ pub async fn list(api: Data<Api>, caller: Caller, request: HttpRequest) -> Resul
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "private, no-cache"));
     if let Some(last) = page.next {
-        response.insert_header((LINK, next_link(&request, &["skip"], "cursor", Cursor(last))));
+        let (cursor, skip) = (Cursor(last), page.still_to_skip);
+        let put: &[(&str, &dyn Display)] = &[("cursor", &cursor), ("skip", &skip)];
+        let put = if skip > 0 { put } else { &put[..1] };
+        response.insert_header((LINK, next_link(&request, &["cursor", "skip"], put)));
     }
     Ok(response.json(page.tasks.iter().map(|task| api.outlook.view_at_once(task)).collect::<Vec<_>>()))
 }

@@ -36,7 +36,7 @@ pub async fn logs(api: Data<Api>, caller: Caller, named: Named, request: HttpReq
     let mut response = HttpResponse::Ok();
     response.insert_header((CACHE_CONTROL, "private, no-cache"));
     if let Some(last) = events.last().filter(|_| last.is_none() && events.len() as i64 == filter.limit) {
-        response.insert_header((LINK, next_link(&request, &[], "after", last.seq)));
+        response.insert_header((LINK, next_link(&request, &["after"], &[("after", &last.seq)])));
     }
     Ok(response.json(events.iter().filter_map(LogView::of).collect::<Vec<_>>()))
 }

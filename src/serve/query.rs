@@ -87,16 +87,18 @@ impl Query {
     }
 }
 
-/// `Link: <…>; rel="next"` (RFC 8288): the same path and query with some parameters left out and one put in.
-pub fn next_link(request: &HttpRequest, without: &[&str], name: &str, value: impl Display) -> String {
+/// `Link: <…>; rel="next"` (RFC 8288): the same path and query with some parameters in place of those of these names.
+pub fn next_link(request: &HttpRequest, instead_of: &[&str], put: &[(&str, &dyn Display)]) -> String {
     let kept = request.query_string().split('&').filter(|pair| {
         let key = pair.split('=').next().unwrap_or_default();
-        !pair.is_empty() && key != name && !without.contains(&key)
+        !pair.is_empty() && !instead_of.contains(&key)
     });
+    let put: Vec<String> = put.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let put = put.join("&");
     let query: String = kept.map(|pair| format!("{pair}&")).collect();
     // These three would end the link early; a query may carry them unescaped.
     let query = query.replace('<', "%3C").replace('>', "%3E").replace('"', "%22");
-    format!("<{}?{query}{name}={value}>; rel=\"next\"", request.path())
+    format!("<{}?{query}{put}>; rel=\"next\"", request.path())
 }
 
 #[cfg(test)]
@@ -124,10 +126,11 @@ mod tests {
     fn the_next_page_keeps_the_filters() {
         let request = TestRequest::get().uri("/tasks?status=FAILED&skip=3&cursor=old&limit=2").to_http_request();
         assert_eq!(
-            next_link(&request, &["skip"], "cursor", "new"),
+            next_link(&request, &["skip", "cursor"], &[("cursor", &"new")]),
             r#"</tasks?status=FAILED&limit=2&cursor=new>; rel="next""#
         );
         let request = TestRequest::get().uri("/tasks").to_http_request();
-        assert_eq!(next_link(&request, &[], "cursor", 1), r#"</tasks?cursor=1>; rel="next""#);
+        let both: [(&str, &dyn Display); 2] = [("cursor", &1), ("skip", &2)];
+        assert_eq!(next_link(&request, &["cursor"], &both), r#"</tasks?cursor=1&skip=2>; rel="next""#);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use deadpool::managed::PoolError;
+use deadpool::managed::{PoolError, TimeoutType};
 use diesel::{ConnectionError, ConnectionResult, result::Error as DieselError};
 use diesel_async::{
     AsyncPgConnection,
@@ -181,6 +181,22 @@ pub(super) async fn acquire(pool: &Pool<AsyncPgConnection>) -> Result<Borrowed, 
         PoolError::Timeout(_) => StoreError::Unavailable(format!("no connection was free within {POOL_TIMEOUT:?}")),
         other => StoreError::Unavailable(other.to_string()),
     })
+}
+
+/// The same, with less patience: `None` when none was free in time.
+pub(super) async fn acquire_within(
+    pool: &Pool<AsyncPgConnection>,
+    time: Duration,
+) -> Result<Option<Borrowed>, StoreError> {
+    let mut timeouts = pool.timeouts();
+    timeouts.wait = Some(time);
+    timeouts.create = Some(time);
+    match pool.timeout_get(&timeouts).await {
+        Ok(conn) => Ok(Some(Borrowed(Some(conn)))),
+        Err(PoolError::Timeout(TimeoutType::Wait)) => Ok(None),
+        Err(PoolError::Backend(cause)) => Err(StoreError::Unavailable(cause.to_string())),
+        Err(other) => Err(StoreError::Unavailable(other.to_string())),
+    }
 }
 
 impl From<DieselError> for StoreError {

@@ -8,7 +8,7 @@
 //! 38 % more of PostgreSQL's processor time (0.38 s instead of 0.28 s), which every submit would pay for a filter that
 //! few lists use.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -20,16 +20,12 @@ use diesel::{
 use uuid::Uuid;
 
 use super::{
-    COUNT_LIMIT, Store, StoreError, TaskFilter,
+    COUNT_LIMIT, LIST_TIMEOUT, Store, StoreError, TaskFilter,
     rows::{self, TaskRow, task_columns, uuids},
     statement::{Statement, sql},
+    walk::{Walk, Window},
 };
 use crate::core::model::{Scope, Status, Task, TaskId};
-
-/// Rows that one window looks through.
-const WINDOW: i64 = 20_000;
-/// How long windows are looked through.
-const LOOKING: Duration = Duration::from_secs(1);
 
 /// A page of a list.
 #[derive(Debug, Clone)]
@@ -38,12 +34,8 @@ pub struct Listed {
     pub tasks: Vec<Task>,
     /// The next page begins below this one; `None` at the end. A page may be short and have a next one all the same.
     pub next: Option<TaskId>,
-}
-
-#[derive(QueryableByName)]
-struct IdRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
+    /// So many of those that were to be left out are still to come: the next page leaves them out.
+    pub still_to_skip: i64,
 }
 
 #[derive(QueryableByName)]
@@ -54,45 +46,47 @@ struct CountRow {
 
 impl Store {
     /// Tasks, newest first: keyset on the id, so the millionth page costs what the first one does. Takes two seconds at
-    /// most. Results over 1 KiB are left out.
+    /// most, whatever it waits for; then the page is short. Results over 1 KiB are left out.
     pub async fn list(&self, filter: &TaskFilter, scope: &Scope) -> Result<Listed, StoreError> {
-        let rows: Vec<TaskRow> = match self.read_rows(list_statement("list", filter, None, scope)).await {
-            Ok(rows) => rows,
-            // It took too long. Where PostgreSQL is away instead, the first window says so.
-            Err(StoreError::Unavailable(_)) => return self.list_by_windows(filter, scope).await,
-            Err(refused) => return Err(refused),
+        let end = Instant::now() + 2 * LIST_TIMEOUT;
+        let statement = list_statement("list", filter, None, scope);
+        let Some(rows) = self.read_until::<TaskRow>(Instant::now() + LIST_TIMEOUT, statement).await? else {
+            return self.list_by_windows(filter, scope, end).await;
         };
         let tasks = tasks_of(rows)?;
         let next = tasks.last().map(|task| task.id).filter(|_| tasks.len() as i64 == filter.limit);
-        Ok(Listed { tasks, next })
+        Ok(Listed { tasks, next, still_to_skip: 0 })
     }
 
-    async fn list_by_windows(&self, filter: &TaskFilter, scope: &Scope) -> Result<Listed, StoreError> {
-        const BOUND: &str = "
-            SELECT id FROM (SELECT id FROM tasks WHERE id < $1 ORDER BY id DESC LIMIT $2) AS passed ORDER BY id LIMIT 1";
-        let end = Instant::now() + LOOKING;
+    async fn list_by_windows(&self, filter: &TaskFilter, scope: &Scope, end: Instant) -> Result<Listed, StoreError> {
         let (wanted, skip) = ((filter.limit + filter.skip) as usize, filter.skip as usize);
-        let mut filter = TaskFilter { skip: 0, ..filter.clone() };
+        let mut walk = Walk::below(filter.before);
         let mut tasks: Vec<Task> = Vec::new();
-        loop {
-            let before = filter.before.map_or(Uuid::max(), Uuid::from);
-            let bound = sql("list_bound", BOUND).bind::<SqlUuid, _>(before).bind::<BigInt, _>(WINDOW);
-            let Some(bound) = self.read_rows::<IdRow>(bound).await?.into_iter().next() else {
-                return Ok(Listed { tasks: tasks.split_off(skip.min(tasks.len())), next: None });
+        let next = loop {
+            let window = TaskFilter { skip: 0, limit: (wanted - tasks.len()) as i64, ..filter.clone() };
+            let statement = |before, bound| {
+                let window = TaskFilter { before: Some(before), ..window };
+                list_statement("list_window", &window, Some(bound), scope)
             };
-            filter.limit = (wanted - tasks.len()) as i64;
-            let found = self.read_rows(list_statement("list_window", &filter, Some(bound.id), scope)).await?;
-            tasks.extend(tasks_of(found)?);
-            let next = match tasks.last() {
-                Some(last) if tasks.len() == wanted => last.id,
-                _ if Instant::now() >= end => bound.id.into(),
-                _ => {
-                    filter.before = Some(bound.id.into());
-                    continue;
-                }
-            };
-            return Ok(Listed { tasks: tasks.split_off(skip.min(tasks.len())), next: Some(next) });
-        }
+            match walk.step(self, end, statement).await {
+                Ok(Window::Found(rows)) => tasks.extend(tasks_of(rows)?),
+                Ok(Window::End) => break None,
+                Ok(Window::Slow) => {}
+                // No answer in the little time that was left; before anything was answered, PostgreSQL is away.
+                Err(StoreError::Unavailable(_)) if walk.before != filter.before => {}
+                Err(error) => return Err(error),
+            }
+            if tasks.len() == wanted {
+                break tasks.last().map(|task| task.id);
+            }
+            if Instant::now() >= end {
+                // Where nothing was looked through: the same place again, which is the newest at the beginning.
+                break Some(walk.before.unwrap_or(TaskId::from(Uuid::max())));
+            }
+        };
+        let left_out = skip.min(tasks.len());
+        let still_to_skip = if next.is_some() { (skip - left_out) as i64 } else { 0 };
+        Ok(Listed { tasks: tasks.split_off(left_out), next, still_to_skip })
     }
 
     /// How many tasks match, by state: of those that the filter names, or of all. [`COUNT_LIMIT`] + 1 means more than
@@ -102,13 +96,9 @@ impl Store {
         let mut counts = Vec::with_capacity(asked.len());
         for status in Status::ALL.into_iter().filter(|status| asked.contains(status)) {
             let filter = TaskFilter { statuses: vec![status], ..filter.clone() };
-            let count =
-                match self.read_rows::<CountRow>(count_statement("counts", &filter, scope, COUNT_LIMIT + 1)).await {
-                    Ok(rows) => rows.first().map(|row| row.count),
-                    Err(StoreError::Unavailable(why)) if why.contains("statement timeout") => None,
-                    Err(error) => return Err(error),
-                };
-            counts.push((status, count));
+            let statement = count_statement("counts", &filter, None, COUNT_LIMIT, scope);
+            let rows = self.read_until::<CountRow>(Instant::now() + 2 * LIST_TIMEOUT, statement).await?;
+            counts.push((status, rows.map(|rows| count_of(&rows))));
         }
         Ok(counts)
     }
@@ -130,14 +120,14 @@ impl Store {
 
     /// How many tasks match, counted up to this many.
     pub async fn count_up_to(&self, most: i64, filter: &TaskFilter, scope: &Scope) -> Result<i64, StoreError> {
-        let rows: Vec<CountRow> = self.read_rows(count_statement("count_up_to", filter, scope, most)).await?;
-        Ok(rows.first().map_or(0, |row| row.count))
+        let rows: Vec<CountRow> = self.read_rows(count_statement("count_up_to", filter, None, most - 1, scope)).await?;
+        Ok(count_of(&rows))
     }
 
     /// How many tasks match; [`COUNT_LIMIT`] + 1 means more than that.
     pub async fn count(&self, filter: &TaskFilter, scope: &Scope) -> Result<i64, StoreError> {
-        let rows: Vec<CountRow> = self.rows(count_statement("count", filter, scope, COUNT_LIMIT + 1)).await?;
-        Ok(rows.first().map_or(0, |row| row.count))
+        let statement = count_statement("count", filter, None, COUNT_LIMIT, scope);
+        Ok(count_of(&self.rows(statement).await?))
     }
 }
 
@@ -158,11 +148,26 @@ fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, 
     binds.onto(name, text)
 }
 
-fn count_statement(name: &'static str, filter: &TaskFilter, scope: &Scope, most: i64) -> Statement {
-    let (conditions, binds) = Conditions::of(filter, scope).finish();
+fn count_of(rows: &[CountRow]) -> i64 {
+    rows.first().map_or(0, |row| row.count)
+}
+
+/// One more than `limit` stands for all that are more.
+fn count_statement(
+    name: &'static str,
+    filter: &TaskFilter,
+    bound: Option<Uuid>,
+    limit: i64,
+    scope: &Scope,
+) -> Statement {
+    let (mut conditions, mut binds) = Conditions::of(filter, scope).finish();
+    if let Some(bound) = bound {
+        conditions += &format!(" AND t.id >= {}", binds.add::<SqlUuid, _>(bound));
+    }
+    let limit = binds.add::<BigInt, _>(limit + 1);
     binds.onto(
         name,
-        format!("SELECT count(*) AS count FROM (SELECT FROM tasks t WHERE {conditions} LIMIT {most}) AS found"),
+        format!("SELECT count(*) AS count FROM (SELECT FROM tasks t WHERE {conditions} LIMIT {limit}) AS found"),
     )
 }
 

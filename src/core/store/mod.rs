@@ -24,8 +24,12 @@ mod rows;
 mod statement;
 mod submit;
 mod task_types;
+mod walk;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use diesel_async::{AsyncPgConnection, methods::LoadQuery, pooled_connection::deadpool::Pool};
@@ -152,17 +156,49 @@ impl Store {
         Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
     {
         let call = self.server.call(statement.name());
-        self.ended(call, rows_from(&self.pool, statement).await)
+        let read = async {
+            let fault = faults::meet(statement.name()).await?;
+            let rows = connect::acquire(&self.pool).await?.run(async |conn| statement.rows(conn).await).await?;
+            fault.after().await?;
+            Ok(rows)
+        };
+        self.ended(call, read.await)
     }
 
-    /// Like [`rows`](Self::rows), on the connections for lists.
+    /// Like [`rows`](Self::rows), on the connections for readers; one that takes too long is an error.
     async fn read_rows<R>(&self, statement: Statement) -> Result<Vec<R>, StoreError>
     where
         R: Send,
         Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
     {
+        let slow = || StoreError::Unavailable("a reading took too long".to_owned());
+        self.read_until(Instant::now() + 2 * LIST_TIMEOUT, statement).await?.ok_or_else(slow)
+    }
+
+    /// Runs a statement on the connections for readers, which PostgreSQL cuts off after [`LIST_TIMEOUT`]. `None`: it was
+    /// cut off, or no reader was free until `end`. No answer at all until `end` is an error.
+    async fn read_until<R>(&self, end: Instant, statement: Statement) -> Result<Option<Vec<R>>, StoreError>
+    where
+        R: Send,
+        Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
+    {
+        let left = || end.saturating_duration_since(Instant::now());
         let call = self.server.call(statement.name());
-        self.ended(call, rows_from(&self.readers, statement).await)
+        let read = async {
+            let fault = faults::meet(statement.name()).await?;
+            let Some(reader) = connect::acquire_within(&self.readers, left()).await? else { return Ok(None) };
+            let began = Instant::now();
+            match reader.run_within(left(), async |conn| statement.rows(conn).await).await {
+                Ok(rows) => {
+                    fault.after().await?;
+                    Ok(Some(rows))
+                }
+                // It answered, with a refusal to go on: by the time that took, since its words depend on its language.
+                Err(StoreError::Unavailable(_)) if began.elapsed() >= LIST_TIMEOUT.mul_f64(0.95) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.ended(call, read.await)
     }
 
     async fn run(&self, statement: Statement) -> Result<usize, StoreError> {
@@ -197,17 +233,6 @@ impl Store {
         }
         outcome
     }
-}
-
-async fn rows_from<R>(pool: &Pool<AsyncPgConnection>, statement: Statement) -> Result<Vec<R>, StoreError>
-where
-    R: Send,
-    Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
-{
-    let fault = faults::meet(statement.name()).await?;
-    let rows = connect::acquire(pool).await?.run(async |conn| statement.rows(conn).await).await?;
-    fault.after().await?;
-    Ok(rows)
 }
 
 /// What went wrong, as a trace has it.

@@ -106,8 +106,7 @@ impl Store {
     /// Whether a submit with this key has come before, whatever its body was.
     pub async fn knows_key(&self, key: &IdempotencyKey) -> Result<bool, StoreError> {
         const KNOWS: &str = "SELECT true AS yes FROM idempotency_keys WHERE scope = $1 AND key = $2";
-        let statement =
-            sql("knows_key", KNOWS).bind::<Text, _>(key.scope.clone()).bind::<Text, _>(key.key.clone());
+        let statement = sql("knows_key", KNOWS).bind::<Text, _>(key.scope.clone()).bind::<Text, _>(key.key.clone());
         Ok(!self.rows::<YesRow>(statement).await?.is_empty())
     }
 }
