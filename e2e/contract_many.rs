@@ -145,6 +145,46 @@ fn many_are_cancelled_and_retried_by_ids_and_by_filter() {
     }
 }
 
+/// A filter that no index serves, on a table where each look at a row takes a while.
+#[test]
+fn a_bulk_action_that_takes_long_holds_up_no_submit_and_comes_to_its_end() {
+    let deployment = Deployment::new().set("APP_POSTGRES_POOL", 2);
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let body = |n: usize| json!({"vector_data": [1.0], "duration": 0, "metadata": {"n": n.to_string(), "slow": "yes"}});
+    let bodies: Vec<Value> = (0..1_000).map(body).collect();
+    client.post("/tasks/batch", Value::from(bodies).to_string(), &[]).expect(202);
+    // Seven seconds in one piece.
+    let slow = "
+        CREATE FUNCTION looked_at(metadata json) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$
+            BEGIN IF metadata ->> 'slow' = 'yes' THEN PERFORM pg_sleep(0.006); END IF; RETURN true; END $$;
+        ALTER TABLE tasks RENAME TO all_tasks;
+        CREATE VIEW tasks AS SELECT * FROM all_tasks WHERE looked_at(metadata);";
+    deployment.sql().run(slow).unwrap();
+    let act = |dry_run: bool| {
+        let filter = json!({"filter": {"metadata": {"n": "500"}}, "dry_run": dry_run});
+        client.post("/tasks/cancel", filter.to_string(), &[]).expect(200).json()
+    };
+    let acting = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                acting.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(act(true)["count"], 1);
+                acting.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        until("both look", LONG, || (acting.load(Ordering::Relaxed) == 2).then_some(()));
+        let mut accepted = 0;
+        while acting.load(Ordering::Relaxed) > 0 {
+            client.submit(&vector(0));
+            accepted += 1;
+        }
+        assert!(accepted > 0);
+    });
+    assert_eq!(act(false)["count"], 1);
+}
+
 /// Sends the same body under each key from eight sides at once, while the server is killed in between.
 #[test]
 fn one_key_is_one_task_whatever_dies() {

@@ -29,7 +29,7 @@ pub use lease::Held;
 use looker::Looker;
 pub use queue::Queue;
 pub use scrape::Counting;
-pub use store::{End, EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
+pub use store::{Counted, End, EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
 pub use submit::Submitter;
 
 use crate::{config, metrics::Metrics};
@@ -226,21 +226,25 @@ impl Core {
     /// Does something to every task that matches, in steps. Returns how many were changed. Tasks that come later are
     /// not included, and those that others change meanwhile are left out.
     pub async fn all_matching(&self, action: Bulk, filter: &TaskFilter, scope: &Scope) -> Result<usize, StoreError> {
-        let mut filter = filter.clone();
+        let mut filter = TaskFilter { limit: store::BATCH, ..filter.clone() };
         let mut count = 0;
         loop {
-            let ids = self.store.matching(&filter, scope).await?;
-            let Some(oldest) = ids.last() else { return Ok(count) };
-            filter.before = Some(*oldest);
-            count += match action {
-                Bulk::Cancel => self.cancel_many(ids, scope).await?,
-                Bulk::Retry => self.retry_many(ids, scope).await?,
-            };
+            let found = self.store.matching(&filter, scope).await?;
+            if !found.ids.is_empty() {
+                count += match action {
+                    Bulk::Cancel => self.cancel_many(found.ids, scope).await?,
+                    Bulk::Retry => self.retry_many(found.ids, scope).await?,
+                };
+            }
+            match found.next {
+                Some(next) => filter.before = Some(next),
+                None => return Ok(count),
+            }
         }
     }
 
-    /// How many tasks match; more than [`store::COUNT_LIMIT`] are counted as one more.
-    pub async fn count(&self, filter: &TaskFilter, scope: &Scope) -> Result<i64, StoreError> {
+    /// How many tasks match, up to [`store::COUNT_LIMIT`].
+    pub async fn count(&self, filter: &TaskFilter, scope: &Scope) -> Result<Counted, StoreError> {
         self.store.count(filter, scope).await
     }
 

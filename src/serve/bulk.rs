@@ -24,7 +24,6 @@ use crate::{
     core::{
         Bulk, TaskFilter,
         model::{Priority, QUEUE_NAME_PATTERN, Status, TaskId, is_queue_name},
-        store::COUNT_LIMIT,
     },
     tasks::Finding,
 };
@@ -91,7 +90,7 @@ pub struct BulkView {
     dry_run: bool,
     /// Tasks.
     count: i64,
-    /// A dry run stopped counting at `count`: there are more.
+    /// A dry run stopped counting at `count`: there are more, or may be where counting took too long.
     more: bool,
 }
 
@@ -129,8 +128,8 @@ async fn act(
         // The filter asks for states that the action cannot change.
         BulkView { dry_run, count: 0, more: false }
     } else if dry_run {
-        let count = api.core.count(&filter, &caller.scope).await?;
-        BulkView { dry_run, count: count.min(COUNT_LIMIT), more: count > COUNT_LIMIT }
+        let counted = api.core.count(&filter, &caller.scope).await?;
+        BulkView { dry_run, count: counted.count, more: counted.more }
     } else {
         let count = api.core.all_matching(action, &filter, &caller.scope).await?;
         BulkView { dry_run, count: count as i64, more: false }

@@ -8,7 +8,7 @@
 //! 38 % more of PostgreSQL's processor time (0.38 s instead of 0.28 s), which every submit would pay for a filter that
 //! few lists use.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -23,9 +23,14 @@ use super::{
     COUNT_LIMIT, LIST_TIMEOUT, Store, StoreError, TaskFilter,
     rows::{self, TaskRow, task_columns, uuids},
     statement::{Statement, sql},
-    walk::{Walk, Window},
+    walk::{IdRow, Walk, Window},
 };
 use crate::core::model::{Scope, Status, Task, TaskId};
+
+/// How long something that is no list waits for one statement of a reader, and for a reader to be free.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a count goes on, window by window.
+const COUNTING: Duration = Duration::from_secs(20);
 
 /// A page of a list.
 #[derive(Debug, Clone)]
@@ -36,6 +41,24 @@ pub struct Listed {
     pub next: Option<TaskId>,
     /// So many of those that were to be left out are still to come: the next page leaves them out.
     pub still_to_skip: i64,
+}
+
+/// How many tasks there are, as far as was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// At most [`COUNT_LIMIT`].
+    pub count: i64,
+    /// Counting stopped there, or took too long: there are more, or may be.
+    pub more: bool,
+}
+
+/// Ids that match, and where to go on.
+#[derive(Debug, Clone)]
+pub struct Matching {
+    /// Newest first.
+    pub ids: Vec<TaskId>,
+    /// The next ones are below this one; `None` at the end.
+    pub next: Option<TaskId>,
 }
 
 #[derive(QueryableByName)]
@@ -72,8 +95,8 @@ impl Store {
                 Ok(Window::Found(rows)) => tasks.extend(tasks_of(rows)?),
                 Ok(Window::End) => break None,
                 Ok(Window::Slow) => {}
-                // No answer in the little time that was left; before anything was answered, PostgreSQL is away.
-                Err(StoreError::Unavailable(_)) if walk.before != filter.before => {}
+                // No answer in the little time that was left: to the first statement there was one.
+                Err(StoreError::Unavailable(_)) if Instant::now() >= end => {}
                 Err(error) => return Err(error),
             }
             if tasks.len() == wanted {
@@ -97,7 +120,7 @@ impl Store {
         for status in Status::ALL.into_iter().filter(|status| asked.contains(status)) {
             let filter = TaskFilter { statuses: vec![status], ..filter.clone() };
             let statement = count_statement("counts", &filter, None, COUNT_LIMIT, scope);
-            let rows = self.read_until::<CountRow>(Instant::now() + 2 * LIST_TIMEOUT, statement).await?;
+            let rows = self.read_until::<CountRow>(Instant::now() + 3 * LIST_TIMEOUT, statement).await?;
             counts.push((status, rows.map(|rows| count_of(&rows))));
         }
         Ok(counts)
@@ -124,10 +147,67 @@ impl Store {
         Ok(count_of(&rows))
     }
 
-    /// How many tasks match; [`COUNT_LIMIT`] + 1 means more than that.
-    pub async fn count(&self, filter: &TaskFilter, scope: &Scope) -> Result<i64, StoreError> {
-        let statement = count_statement("count", filter, None, COUNT_LIMIT, scope);
-        Ok(count_of(&self.rows(statement).await?))
+    /// How many tasks match, window by window where no index serves.
+    pub async fn count(&self, filter: &TaskFilter, scope: &Scope) -> Result<Counted, StoreError> {
+        let counted = |count: i64| Counted { count: count.min(COUNT_LIMIT), more: count > COUNT_LIMIT };
+        let whole = count_statement("count", filter, None, COUNT_LIMIT, scope);
+        if let Some(rows) = self.read_until::<CountRow>(Instant::now() + PATIENCE, whole).await? {
+            return Ok(counted(count_of(&rows)));
+        }
+        let end = Instant::now() + COUNTING;
+        let mut walk = Walk::below(filter.before);
+        let mut count = 0;
+        loop {
+            let left = COUNT_LIMIT - count;
+            let statement = |before, bound| {
+                let window = TaskFilter { before: Some(before), ..filter.clone() };
+                count_statement("count_window", &window, Some(bound), left, scope)
+            };
+            let window: Window<CountRow> = walk.step(self, Instant::now() + PATIENCE, statement).await?;
+            match window {
+                Window::Found(rows) => count += count_of(&rows),
+                Window::End => return Ok(counted(count)),
+                Window::Slow => {}
+            }
+            if count > COUNT_LIMIT || Instant::now() >= end {
+                return Ok(Counted { count: count.min(COUNT_LIMIT), more: true });
+            }
+        }
+    }
+
+    /// The newest ids that match, `filter.limit` at most: one step of something that is done to all of them. It takes a
+    /// few seconds at most and may then be short, or empty, with the place to go on from; so whoever goes on comes to an
+    /// end, whatever its own changes make of the filter.
+    pub async fn matching(&self, filter: &TaskFilter, scope: &Scope) -> Result<Matching, StoreError> {
+        let ids = |rows: Vec<IdRow>| rows.into_iter().map(|row| TaskId::from(row.id));
+        let statement = matching_statement("matching", filter, None, scope);
+        if let Some(rows) = self.read_until(Instant::now() + PATIENCE, statement).await? {
+            let found: Vec<TaskId> = ids(rows).collect();
+            let next = found.last().copied().filter(|_| found.len() as i64 == filter.limit);
+            return Ok(Matching { ids: found, next });
+        }
+        let end = Instant::now() + LIST_TIMEOUT;
+        let mut walk = Walk::below(filter.before);
+        let mut found: Vec<TaskId> = Vec::new();
+        loop {
+            let left = filter.limit - found.len() as i64;
+            let statement = |before, bound| {
+                let window = TaskFilter { before: Some(before), limit: left, ..filter.clone() };
+                matching_statement("matching_window", &window, Some(bound), scope)
+            };
+            match walk.step(self, Instant::now() + PATIENCE, statement).await? {
+                Window::Found(rows) => found.extend(ids(rows)),
+                Window::End => return Ok(Matching { ids: found, next: None }),
+                Window::Slow => {}
+            }
+            if found.len() as i64 == filter.limit {
+                return Ok(Matching { next: found.last().copied(), ids: found });
+            }
+            // Not before the walk has moved: the next step would begin where this one did.
+            if Instant::now() >= end && walk.before != filter.before {
+                return Ok(Matching { ids: found, next: walk.before });
+            }
+        }
     }
 }
 
@@ -146,6 +226,15 @@ fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, 
     let text =
         format!("SELECT {columns} FROM tasks t WHERE {conditions} ORDER BY t.id DESC LIMIT {limit} OFFSET {skip}");
     binds.onto(name, text)
+}
+
+fn matching_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, scope: &Scope) -> Statement {
+    let (mut conditions, mut binds) = Conditions::of(filter, scope).finish();
+    if let Some(bound) = bound {
+        conditions += &format!(" AND t.id >= {}", binds.add::<SqlUuid, _>(bound));
+    }
+    let limit = binds.add::<BigInt, _>(filter.limit);
+    binds.onto(name, format!("SELECT t.id FROM tasks t WHERE {conditions} ORDER BY t.id DESC LIMIT {limit}"))
 }
 
 fn count_of(rows: &[CountRow]) -> i64 {

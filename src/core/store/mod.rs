@@ -52,9 +52,9 @@ pub use credentials::{Grant, KeyState, NewKey, NewSession};
 pub use doorbells::{DoorbellState, Waiting};
 pub use http_lease::{Ask, LeaseStanding, Leased};
 pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};
-pub use list::Listed;
+pub use list::{Counted, Listed, Matching};
 pub use look::{Present, StatusChange, WorkerState};
-pub use operate::{COUNT_LIMIT, Changed};
+pub use operate::{BATCH, COUNT_LIMIT, Changed};
 pub use queues::{Place, QueueSample, QueueState};
 pub use recover::{Stolen, ToRecover};
 pub use submit::{Accepted, Settled};
@@ -64,8 +64,10 @@ pub use task_types::DeclarationsStamp;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Somebody waits for a submit, and can repeat it.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One statement of a list takes no longer.
+/// One statement of a list takes no longer: then its caller gives it up.
 const LIST_TIMEOUT: Duration = Duration::from_secs(1);
+/// A little before, so that it can be told from a server that does not answer, PostgreSQL itself cuts it off.
+const CUT_OFF: Duration = Duration::from_millis(750);
 /// Lists that are read at a time, so that dashboards leave connections to everybody else.
 const READERS: usize = 3;
 /// What dashboards watch is read on this many connections, and a statement of theirs takes no longer than this.
@@ -78,7 +80,7 @@ pub const CONNECTIONS_BESIDE_THE_POOL: i64 = (READERS + WATCHERS.0) as i64;
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<AsyncPgConnection>,
-    /// For lists: PostgreSQL itself cuts their statements off after [`LIST_TIMEOUT`].
+    /// For lists: PostgreSQL itself cuts their statements off after [`CUT_OFF`].
     readers: Pool<AsyncPgConnection>,
     config: tokio_postgres::Config,
     metrics: Metrics,
@@ -93,7 +95,7 @@ impl Store {
     pub async fn connect(postgres: &config::Postgres, metrics: &Metrics) -> anyhow::Result<Self> {
         drop(connect::patiently(postgres).await?);
         let config = connect::parse(postgres)?;
-        let readers = connect::pool(&connect::limited(&config, LIST_TIMEOUT), READERS)?;
+        let readers = connect::pool(&connect::limited(&config, CUT_OFF), READERS)?;
         // The server ends by itself what this side has given up a little before, so that such a statement does not go
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
@@ -172,11 +174,11 @@ impl Store {
         Statement: for<'q> LoadQuery<'q, AsyncPgConnection, R>,
     {
         let slow = || StoreError::Unavailable("a reading took too long".to_owned());
-        self.read_until(Instant::now() + 2 * LIST_TIMEOUT, statement).await?.ok_or_else(slow)
+        self.read_until(Instant::now() + 3 * LIST_TIMEOUT, statement).await?.ok_or_else(slow)
     }
 
-    /// Runs a statement on the connections for readers, which PostgreSQL cuts off after [`LIST_TIMEOUT`]. `None`: it was
-    /// cut off, or no reader was free until `end`. No answer at all until `end` is an error.
+    /// Runs a statement on the connections for readers, which PostgreSQL cuts off after [`CUT_OFF`]. `None`: it was cut
+    /// off, or no reader was free until `end`. No answer at all until `end` is an error.
     async fn read_until<R>(&self, end: Instant, statement: Statement) -> Result<Option<Vec<R>>, StoreError>
     where
         R: Send,
@@ -187,14 +189,16 @@ impl Store {
         let read = async {
             let fault = faults::meet(statement.name()).await?;
             let Some(reader) = connect::acquire_within(&self.readers, left()).await? else { return Ok(None) };
-            let began = Instant::now();
-            match reader.run_within(left(), async |conn| statement.rows(conn).await).await {
+            let (began, allowed) = (Instant::now(), left());
+            let cut_off = CUT_OFF.mul_f64(0.95)..allowed;
+            match reader.run_within(allowed, async |conn| statement.rows(conn).await).await {
                 Ok(rows) => {
                     fault.after().await?;
                     Ok(Some(rows))
                 }
-                // It answered, with a refusal to go on: by the time that took, since its words depend on its language.
-                Err(StoreError::Unavailable(_)) if began.elapsed() >= LIST_TIMEOUT.mul_f64(0.95) => Ok(None),
+                // It answered, with a refusal to go on: told by the time that took, since its words depend on its
+                // language.
+                Err(StoreError::Unavailable(_)) if cut_off.contains(&began.elapsed()) => Ok(None),
                 Err(error) => Err(error),
             }
         };

@@ -1,14 +1,9 @@
 //! Operate: what people do to tasks from outside: cancel, and retry. One task or many, by the same statements.
 
-use diesel::{
-    QueryableByName,
-    sql_types::{Array, Nullable, Text, Uuid as SqlUuid},
-};
-use uuid::Uuid;
+use diesel::sql_types::{Array, Nullable, Text, Uuid as SqlUuid};
 
 use super::{
-    Store, StoreError, TaskFilter,
-    list::Conditions,
+    Store, StoreError,
     rows::{BellRow, uuids},
     statement::{Statement, sql},
 };
@@ -17,8 +12,8 @@ use crate::core::{
     queue::Bell,
 };
 
-/// Ids per statement of a bulk action.
-const BATCH: i64 = 500;
+/// Ids per step of a bulk action.
+pub const BATCH: i64 = 500;
 /// Counting stops here: a count is for people, and beyond this it says "many".
 pub const COUNT_LIMIT: i64 = 10_000;
 
@@ -36,12 +31,6 @@ impl From<Vec<BellRow>> for Changed {
         let versions = rows.iter().map(|row| (row.id.into(), row.version)).collect();
         Changed { bells: rows.into_iter().map(Bell::from).collect(), versions }
     }
-}
-
-#[derive(QueryableByName)]
-struct IdRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
 }
 
 impl Store {
@@ -101,14 +90,5 @@ impl Store {
         let statement =
             statement.bind::<Array<SqlUuid>, _>(uuids(ids)).bind::<Nullable<Text>, _>(scope.owner().map(str::to_owned));
         Ok(self.rows::<BellRow>(statement).await?.into())
-    }
-
-    /// The newest up to five hundred ids that match: one step of a bulk action. The next step asks for those before
-    /// the last of them, so a bulk action ends, whatever its own changes make of the filter.
-    pub async fn matching(&self, filter: &TaskFilter, scope: &Scope) -> Result<Vec<TaskId>, StoreError> {
-        let (conditions, binds) = Conditions::of(filter, scope).finish();
-        let text = format!("SELECT t.id FROM tasks t WHERE {conditions} ORDER BY t.id DESC LIMIT {BATCH}");
-        let rows: Vec<IdRow> = self.rows(binds.onto("matching", text)).await?;
-        Ok(rows.into_iter().map(|row| row.id.into()).collect())
     }
 }
