@@ -10,7 +10,8 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use super::{
     Api, body,
@@ -25,11 +26,13 @@ use crate::{
         Bulk, TaskFilter,
         model::{Priority, QUEUE_NAME_PATTERN, Status, TaskId, is_queue_name},
     },
-    tasks::Finding,
+    tasks::{Finding, registry::Form},
 };
 
 /// Ids of one request.
 const MOST_IDS: usize = 1_000;
+
+static FORM: LazyLock<Form> = LazyLock::new(Form::of::<BulkBody>);
 
 /// The body: ids, a filter, or both, which then must both hold.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -149,13 +152,13 @@ fn read(text: &str, action: Bulk) -> Result<(TaskFilter, bool), Problem> {
     if members.iter().any(|member| member.key == "filter" && member.value.starts_with('[')) {
         return Err(wrong("/filter", "must be an object".to_owned()));
     }
-    let body: BulkBody = serde_json::from_str(text).map_err(|error| wrong("", error.to_string()))?;
-    if body.ids.is_none() && body.filter.is_none() {
+    let is_given = |name| members.iter().any(|member| member.key == name && member.value != "null");
+    if !is_given("ids") && !is_given("filter") {
         return Err(wrong("", "name the tasks: give ids, or a filter; an empty filter means all".to_owned()));
     }
-    if body.ids.as_ref().is_some_and(|ids| ids.len() > MOST_IDS) {
-        return Err(wrong("/ids", format!("{MOST_IDS} ids at most: use a filter, or several requests")));
-    }
+    let value: Value = serde_json::from_str(text).map_err(|error| wrong("", error.to_string()))?;
+    FORM.check(&value).map_err(|findings| Problem::invalid(Code::InvalidInput, findings))?;
+    let body: BulkBody = serde_json::from_value(value).map_err(|error| wrong("", error.to_string()))?;
     let filter = body.filter.unwrap_or_default();
     if filter.queue.as_deref().is_some_and(|name| !is_queue_name(name)) {
         return Err(wrong("/filter/queue", "must be 1 to 64 of a-z 0-9 _ . -".to_owned()));
@@ -196,6 +199,27 @@ mod tests {
         assert_eq!(statuses(r#"{"filter":{"status":["RUNNING","SUCCESS"]}}"#, Bulk::Cancel), [Status::Running]);
         assert!(statuses(r#"{"filter":{"status":"SUCCESS"}}"#, Bulk::Cancel).is_empty());
         assert!(read(r#"{"ids":[],"dry_run":true}"#, Bulk::Cancel).unwrap().1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, pointer) in [
+            (r#"{"filter":{"metadata":{"n":3}}}"#, "/filter/metadata/n"),
+            (r#"{"filter":{"metadata.n":"3"}}"#, "/filter/metadata.n"),
+            (r#"{"filter":{"created_after":"yesterday"}}"#, "/filter/created_after"),
+            (r#"{"filter":{"status":["DONE"]}}"#, "/filter/status/0"),
+            (r#"{"filter":"all"}"#, "/filter"),
+            (r#"{"ids":"x"}"#, "/ids"),
+            (r#"{"ids":["x"]}"#, "/ids/0"),
+            (r#"{"ids":[],"dry_run":"yes"}"#, "/dry_run"),
+            (r#"{"ids":[],"dryrun":true}"#, "/dryrun"),
+        ] {
+            let problem = read(text, Bulk::Cancel).unwrap_err();
+            let body: Value = serde_json::from_slice(&problem.body("/tasks/cancel", "r")).unwrap();
+            assert_eq!(body["errors"][0]["pointer"], pointer, "{text}: {body}");
+            let detail = body["errors"][0]["detail"].as_str().unwrap();
+            assert!(!detail.contains("at line") && !detail.contains("expected"), "{text}: {detail}");
+        }
     }
 
     #[test]

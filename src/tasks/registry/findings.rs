@@ -17,11 +17,15 @@ const MAX_FINDINGS: usize = 20;
 /// Lists of allowed values are cut after this many.
 const MAX_LISTED: usize = 12;
 
-/// The findings behind a validator's errors, by place.
-pub(super) fn explain<'a>(errors: impl Iterator<Item = ValidationError<'a>>, schema: &Value) -> Vec<Finding> {
+/// The findings behind a validator's errors, by place. `whole` is what the schema describes, as a person calls it.
+pub(super) fn explain<'a>(
+    errors: impl Iterator<Item = ValidationError<'a>>,
+    schema: &Value,
+    whole: &str,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for error in errors.take(MAX_FINDINGS) {
-        tell(&error, schema, &mut findings);
+        tell(&error, schema, whole, &mut findings);
     }
     findings.truncate(MAX_FINDINGS);
     findings.sort_by(|one, other| one.pointer.cmp(&other.pointer));
@@ -29,7 +33,7 @@ pub(super) fn explain<'a>(errors: impl Iterator<Item = ValidationError<'a>>, sch
     findings
 }
 
-fn tell(error: &ValidationError<'_>, schema: &Value, findings: &mut Vec<Finding>) {
+fn tell(error: &ValidationError<'_>, schema: &Value, whole: &str, findings: &mut Vec<Finding>) {
     let here = error.instance_path().as_str();
     let mut add = |pointer: String, detail: String| findings.push(Finding { pointer, detail });
     let around = || {
@@ -41,7 +45,7 @@ fn tell(error: &ValidationError<'_>, schema: &Value, findings: &mut Vec<Finding>
             let known = around().and_then(|object| object.get("properties")).and_then(Value::as_object);
             let detail = match known.map(|known| known.keys().map(String::as_str).collect::<Vec<_>>()) {
                 Some(names) if !names.is_empty() => {
-                    let place = if here.is_empty() { "this task type" } else { "this object" };
+                    let place = if here.is_empty() { whole } else { "this object" };
                     format!("unknown key: {place} takes {}", names.join(", "))
                 }
                 _ => "unknown key: leave it out".to_owned(),
@@ -71,7 +75,7 @@ fn tell(error: &ValidationError<'_>, schema: &Value, findings: &mut Vec<Finding>
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match closest(context) {
             Some(branch) => {
                 for error in branch {
-                    tell(error, schema, findings);
+                    tell(error, schema, whole, findings);
                 }
             }
             None => add(here.to_owned(), "has none of the forms that are allowed here".to_owned()),

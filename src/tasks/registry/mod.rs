@@ -6,6 +6,7 @@
 //! [`Registry::with`], at start, so that no task meets it.
 
 mod findings;
+mod form;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,6 +20,8 @@ use serde_json::{
 
 use super::{Context, Defaults, Failure, Finding, TaskKind};
 use crate::core::model::{is_type_name, storable};
+
+pub use form::Form;
 
 /// Keys of a submit that never reach a task type's input.
 pub(super) const RESERVED_KEYS: [&str; 3] = ["task_type", "metadata", "options"];
@@ -207,7 +210,7 @@ pub(super) fn fits(validator: &Validator, schema: &Value, input: &RawValue) -> R
     // Nearly every input is right: the errors are collected only when there are any.
     match validator.is_valid(&value) {
         true => Ok(()),
-        false => Err(findings::explain(validator.iter_errors(&value), schema)),
+        false => Err(findings::explain(validator.iter_errors(&value), schema, "this task type")),
     }
 }
 
