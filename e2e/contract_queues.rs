@@ -86,6 +86,9 @@ fn a_paused_queue_starts_nothing_until_it_is_resumed() {
         (task["pending_reason"] == "paused").then_some(task)
     });
     assert!(task["notice"].as_str().unwrap().contains("paused"));
+    // The tag stands for the row, which no pause changes: docs/api.md.
+    let same = client.request("GET", &format!("/tasks/{id}"), &[("if-none-match", "W/\"1\"")]);
+    assert_eq!((same.status, &task["version"]), (304, &json!(1)));
     assert_eq!(client.fetch("/autoscale/default").expect(200).json()["queued"], 0);
     // Two looks of the worker at the paused queue: long enough for a wrong start to show.
     let wait = client.fetch(&format!("/tasks/{id}?wait=2")).expect(200).json();

@@ -19,7 +19,8 @@ use crate::core::{CancelOutcome, Lookup, RetryOutcome, model::Task};
 /// Says which preference was kept (RFC 7240, 3).
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// `GET /tasks/{id}`: 200 whatever became of the task, 304 when the client has this version.
+/// `GET /tasks/{id}`: 200 whatever became of the task, 304 when the client has this version. A version is that of the
+/// row: what its queue and the workers do to a waiting task (`pending_reason`, `notice`, its place and its start) has none.
 pub async fn task(api: Data<Api>, caller: Caller, named: Named, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request, &["wait"], None)?;
     let wait = Wait::of(&request, &query)?;
