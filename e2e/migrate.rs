@@ -42,7 +42,13 @@ fn a_server_on_an_empty_database_says_so_and_recovers() {
     let client = serve.client();
     let answer = client.fetch("/readyz");
     assert_eq!(answer.status, 503, "{answer}");
-    assert!(answer.json()["detail"].as_str().is_some());
+    serve.wait_for_line("the schema is behind this program: run app migrate");
+    let submitted = client.post("/tasks", r#"{"vector_data": [1.0]}"#, &[]).expect(503);
+    for answer in [&answer, &submitted] {
+        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains("schema") && detail.contains("app migrate"), "{answer}");
+        assert!(!detail.contains("cannot be reached"), "{answer}");
+    }
     assert_eq!(deployment.run(&["migrate"]).code, Some(0));
     client.wait_ready(crate::harness::LONG);
 }

@@ -125,6 +125,12 @@ impl Core {
                 queue::keys::DATABASE
             );
         }
+        // Said once, here: a role that finds old tables waits for the migration, and looks as if nothing were wrong.
+        if let Err(error) = store.check_ready().await
+            && error.is_behind()
+        {
+            tracing::warn!("{error}");
+        }
         let events = Events::new(&queue, &metrics);
         let submitter = Submitter::start(store.clone(), queue.outlet().clone());
         let looker = Looker::start(&store);

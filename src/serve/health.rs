@@ -47,8 +47,11 @@ pub(super) async fn ready(api: &Api) -> Result<(), Problem> {
         Ok(Ok(())) => Ok(()),
         // Also a schema that is behind or not there yet: not a failure of this program, but not ready either.
         Ok(Err(error)) => {
-            tracing::warn!(%error, "not ready");
-            let detail = "PostgreSQL cannot be reached, or its schema is behind this program: the log says which.";
+            tracing::warn!("not ready: {error}");
+            let detail = match error.is_behind() {
+                true => "The schema of the database is behind this program: run app migrate.",
+                false => "PostgreSQL cannot be reached: the log has the reason.",
+            };
             Err(Problem::new(Code::Unavailable, detail))
         }
         Err(_) => Err(Problem::new(Code::Unavailable, "PostgreSQL did not answer within 2 s.")),

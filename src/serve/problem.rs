@@ -301,8 +301,15 @@ impl From<StoreError> for Problem {
     /// Logged here, once: the caller is told what to do, the operator what happened.
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Unavailable(_) if error.is_behind() => {
+                tracing::warn!("a request cannot be served: {error}");
+                Self::new(
+                    Code::Unavailable,
+                    "The schema of the database is behind this program: an operator has to run app migrate.",
+                )
+            }
             StoreError::Unavailable(_) => {
-                tracing::warn!(%error, "a request found PostgreSQL away");
+                tracing::warn!("a request cannot be served: {error}");
                 Self::new(
                     Code::Unavailable,
                     "PostgreSQL cannot be reached just now. Try again after Retry-After seconds.",

@@ -214,10 +214,7 @@ impl From<DieselError> for StoreError {
             }
             // A table or column that this program knows and the database does not: it passes with the migration.
             DieselError::DatabaseError(_, info) if info.message().ends_with("does not exist") => {
-                StoreError::Unavailable(format!(
-                    "the schema is behind this program, run app migrate: {}",
-                    info.message()
-                ))
+                StoreError::behind(info.message())
             }
             DieselError::DatabaseError(_, info) => StoreError::Unavailable(info.message().to_owned()),
             DieselError::BrokenTransactionManager => StoreError::Unavailable("the connection is broken".to_owned()),

@@ -105,7 +105,7 @@ impl Store {
         let read = async || {
             let rows: Vec<TextRow> = self.rows(sql("identity", IDENTITY)).await?;
             let row = rows.into_iter().next().map(|row| row.text);
-            row.ok_or_else(|| StoreError::Unavailable("the schema is behind this program: run app migrate".to_owned()))
+            row.ok_or_else(|| StoreError::behind(""))
         };
         self.identity.get_or_try_init(read).await.map(String::as_str)
     }

@@ -128,7 +128,7 @@ impl Store {
         let applied = self.run(sql("check_ready", APPLIED).bind::<diesel::sql_types::Text, _>(newest));
         match tokio::time::timeout(Duration::from_secs(2), applied).await {
             Err(_) => Err(StoreError::Unavailable("no answer within 2 s".to_owned())),
-            Ok(Ok(0)) => Err(StoreError::Refused("the schema is behind this program: run `app migrate`".to_owned())),
+            Ok(Ok(0)) => Err(StoreError::behind("")),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error),
         }
@@ -251,11 +251,27 @@ fn error_of<T>(outcome: &Result<T, StoreError>) -> Option<&'static str> {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// PostgreSQL is away or overloaded: worth repeating later. The text names no connection string.
-    #[error("PostgreSQL cannot be reached: {0}")]
+    #[error("PostgreSQL cannot serve this now: {0}")]
     Unavailable(String),
     /// PostgreSQL refused the statement: a defect of this program, or of the schema.
     #[error("PostgreSQL refused a statement: {0}")]
     Refused(String),
+}
+
+/// What an operator reads when the tables are older than the program.
+const BEHIND: &str = "the schema is behind this program: run app migrate";
+
+impl StoreError {
+    /// The tables are older than the program: it passes with the migration. `missing` is what PostgreSQL says, if
+    /// anything.
+    fn behind(missing: &str) -> Self {
+        StoreError::Unavailable(if missing.is_empty() { BEHIND.to_owned() } else { format!("{BEHIND} ({missing})") })
+    }
+
+    /// Whether the tables are older than the program, and nothing else is wrong.
+    pub fn is_behind(&self) -> bool {
+        matches!(self, StoreError::Unavailable(why) if why.starts_with(BEHIND))
+    }
 }
 
 impl From<faults::Injected> for StoreError {
