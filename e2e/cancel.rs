@@ -9,7 +9,7 @@ use crate::harness::{Deployment, LONG, until};
 #[test]
 fn a_running_task_stops_within_a_second() {
     let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
     let client = serve.client();
     let sql = deployment.sql();
     let id = client.submit(&json!({"vector_data": [1.0], "duration": 60}));
@@ -28,6 +28,9 @@ fn a_running_task_stops_within_a_second() {
 
     client.cancel(&id).expect(204);
     assert_eq!(client.task(&id), task, "a second cancel changes nothing");
+    work.wait_for_line("stopped: the task was cancelled");
+    let last = client.logs(&id).pop().expect("the log tells of it");
+    assert_eq!((&last["level"], &last["message"]), (&json!("INFO"), &task["error"]["message"]));
 }
 
 #[test]

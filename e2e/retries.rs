@@ -97,3 +97,17 @@ fn a_task_that_nobody_starts_expires() {
     assert_eq!((&task["status"], &task["error"]["code"]), (&json!("FAILED"), &json!("expired")), "{task:#}");
     assert_eq!(task["delivery"], 0);
 }
+
+#[test]
+fn a_task_that_nobody_starts_in_time_expires_and_its_log_says_so() {
+    let deployment = Deployment::new();
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let id = client.submit(&json!({"vector_data": [1.0], "options": {"queue": "nobody", "expires_in": "1s"}}));
+    let task = client.wait_status(&id, "FAILED", LONG);
+    assert_eq!(task["error"]["code"], "expired");
+    let logs = client.logs(&id);
+    assert_eq!(logs.len(), 1, "{logs:#?}");
+    assert_eq!((&logs[0]["level"], &logs[0]["message"]), (&json!("ERROR"), &task["error"]["message"]));
+    assert_eq!(client.fetch(&format!("/tasks/{id}/logs?level=ERROR")).expect(200).json(), json!(logs));
+}

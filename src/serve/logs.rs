@@ -38,5 +38,7 @@ pub async fn logs(api: Data<Api>, caller: Caller, named: Named, request: HttpReq
     if let Some(last) = events.last().filter(|_| last.is_none() && events.len() as i64 == filter.limit) {
         response.insert_header((LINK, next_link(&request, &["after"], &[("after", &last.seq)])));
     }
-    Ok(response.json(events.iter().filter_map(LogView::of).collect::<Vec<_>>()))
+    Ok(response.json(
+        events.iter().filter_map(|event| LogView::of(event).or_else(|| LogView::of_end(event))).collect::<Vec<_>>(),
+    ))
 }

@@ -53,6 +53,20 @@ impl<'a> LogView<'a> {
             seq: event.seq,
         })
     }
+
+    /// The end of a task that no attempt wrote a line about: it expired, was lost or was cancelled.
+    pub fn of_end(event: &'a TaskEvent) -> Option<Self> {
+        let What::Status { status, error: Some(error), .. } = &event.what else { return None };
+        let level = if *status == Status::Cancelled { Level::Info } else { Level::Error };
+        Some(Self {
+            timestamp: Time(event.at),
+            level,
+            message: &error.message,
+            attempt: event.attempt,
+            delivery: event.delivery,
+            seq: event.seq,
+        })
+    }
 }
 
 /// The data of an unnamed event in a task's stream: a status or a progress.

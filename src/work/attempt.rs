@@ -114,7 +114,7 @@ async fn run(
     worker.tally.ended(&task.queue);
     let took = began.elapsed();
     worker.meters.ended(&task, ending.as_ref(), took);
-    log(&ending, took);
+    log(&ending, stop.reason(), took);
     let pending = outbox.take();
     let mut lines = pending.lines;
     lines.extend(last_line(&ending));
@@ -249,7 +249,7 @@ fn last_line(ending: &Option<Ending>) -> Option<LogLine> {
     Some(LogLine { at: Utc::now(), level, message })
 }
 
-fn log(ending: &Option<Ending>, took: Duration) {
+fn log(ending: &Option<Ending>, asked: Option<StopReason>, took: Duration) {
     let took_ms = took.as_millis() as u64;
     if let Some(Ending::Failed(error) | Ending::RetryAfter(error, _)) = ending {
         let span = Span::current();
@@ -265,6 +265,7 @@ fn log(ending: &Option<Ending>, took: Duration) {
         Some(Ending::HandBack(why)) => tracing::info!(took_ms, "{why}"),
         Some(Ending::Snooze(wait_ms)) => tracing::debug!(took_ms, wait_ms, "snoozes"),
         Some(Ending::Undecodable(why)) => tracing::warn!("gave back an input that cannot be decoded here: {why}"),
+        None if asked == Some(StopReason::Cancelled) => tracing::info!(took_ms, "stopped: the task was cancelled"),
         None => tracing::info!(took_ms, "stopped: the task is no longer this delivery's"),
     }
 }

@@ -338,7 +338,7 @@ pub struct TaskFilter {
 pub struct EventFilter {
     /// Only `seq` above this.
     pub after: i32,
-    /// Only log lines, not changes of status.
+    /// Only log lines, and of the changes of status the ends that no attempt has told: expired, lost, cancelled.
     pub logs_only: bool,
     /// Only log lines at least this heavy.
     pub level: Option<Level>,

@@ -41,7 +41,10 @@ macro_rules! events {
         concat!(
             "SELECT seq, at, delivery, attempt, status, level, message, worker_id, error::text AS error \
              FROM task_events \
-             WHERE task_id = $1 AND seq > $2 AND ($3 IS NULL OR level = ANY($3)) AND ($4 IS NULL OR delivery = $4) \
+             WHERE task_id = $1 AND seq > $2 AND ($4 IS NULL OR delivery = $4) \
+               AND ($3 IS NULL OR level = ANY($3) \
+                    OR CASE error ->> 'code' WHEN 'cancelled' THEN 'INFO' WHEN 'expired' THEN 'ERROR' \
+                                             WHEN 'worker_lost' THEN 'ERROR' END = ANY($3)) \
              ORDER BY ",
             $order,
             " LIMIT $5"
