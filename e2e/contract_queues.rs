@@ -94,6 +94,10 @@ fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     let wait = client.fetch(&format!("/tasks/{id}?wait=2")).expect(200).json();
     assert_eq!(wait["status"], "PENDING");
 
+    let once = deployment.run(&["work", "--once"]);
+    assert_eq!(once.code, Some(0), "{}", once.output());
+    assert!(once.stderr.contains("but for what waits in paused ones: default"), "{}", once.output());
+
     let began = Instant::now();
     client.post("/queues/default/resume", "", &[]).expect(200);
     client.wait_status(&id, "SUCCESS", LONG);

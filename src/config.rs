@@ -124,7 +124,8 @@ pub struct Work {
     /// Threads that may compute at a time, apart from the slots. The default is one per core
     #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub cpu_threads: Option<u32>,
-    /// Leave when the queues are drained: nothing is ready, running or due within 30 s. For jobs and tests
+    /// Leave when the queues are drained: nothing is ready, running or due within 30 s, but for what waits in a paused
+    /// queue. For jobs and tests
     #[arg(long, env = "APP_ONCE")]
     pub once: bool,
     /// How long running tasks may go on after SIGTERM before they are asked to stop and handed back

@@ -183,7 +183,6 @@ async fn live(worker: Arc<Worker>, shutdown: &Shutdown) -> End {
     let end = tokio::select! {
         () = shutdown.drain.cancelled() => End::Left,
         () = once::drained(&worker), if worker.settings.once => {
-            tracing::info!("the queues are drained");
             shutdown.begin();
             End::Left
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{
     Store, StoreError,
+    read::TextRow,
     rows::{BellRow, VersionRow},
     statement::sql,
 };
@@ -65,6 +66,17 @@ impl Store {
             .bind::<Array<Text>, _>(types.to_vec())
             .bind::<BigInt, _>(soon.as_millis() as i64);
         Ok(self.run(statement).await? == 0)
+    }
+
+    /// Those of these queues that are paused and have tasks that wait.
+    pub async fn paused_with_tasks(&self, queues: &[String]) -> Result<Vec<String>, StoreError> {
+        const PAUSED: &str = "
+            SELECT q.name AS text FROM queues q WHERE q.name = ANY($1) AND q.paused
+              AND EXISTS (SELECT FROM tasks t WHERE t.queue = q.name AND t.status = 'PENDING')
+            ORDER BY q.name";
+        let rows: Vec<TextRow> =
+            self.rows(sql("paused_with_tasks", PAUSED).bind::<Array<Text>, _>(queues.to_vec())).await?;
+        Ok(rows.into_iter().map(|row| row.text).collect())
     }
 
     /// Ends tasks that nobody started in time. A task once started does not expire.
