@@ -37,6 +37,9 @@ const FIRST: Duration = Duration::from_millis(250);
 /// Queues that are read at a time. Beyond it nothing is told, and no depth is known.
 const QUEUES: usize = 1_000;
 
+/// Up to here every place of a line is known.
+const EXACT: i64 = 1_000;
+
 /// Seconds between two polls of a task that nothing can start.
 const BLOCKED: i64 = 5;
 /// Nobody who stands in line is sent away for longer, in seconds.
@@ -227,8 +230,8 @@ impl Reading {
             return Waiting { reason, notice, ..Waiting::default() };
         }
         let position = self.position(task);
-        let start = (reason == Some(PendingReason::Ready)).then(|| self.start(position)).flatten();
-        Waiting { reason, position: Some(rounded(position)), start, notice }
+        let start = position.filter(|_| reason == Some(PendingReason::Ready)).and_then(|place| self.start(place));
+        Waiting { reason, position: position.map(rounded), start, notice }
     }
 
     fn reason(&self, task: &Task) -> Option<PendingReason> {
@@ -239,15 +242,17 @@ impl Reading {
         })
     }
 
-    /// Its place in the line, from 1. Between two places that were taken, the later one; behind the last, one more.
-    fn position(&self, task: &Task) -> i64 {
+    /// Its place in the line, from 1. `None` for a task that was not in the line when it was read: those around it have
+    /// come after it or went before, and the next reading is a second away. Beyond the places that are all known, that
+    /// of the next one behind it.
+    fn position(&self, task: &Task) -> Option<i64> {
+        let key = |place: &Place| Place::key(place.priority, place.is_fresh, place.id);
         let own = Place::key(task.priority, task.delivery == 0, task.id);
-        let at = self.places.partition_point(|place| Place::key(place.priority, place.is_fresh, place.id) < own);
-        match (self.places.get(at), self.places.last()) {
-            (Some(place), _) => place.rank,
-            (None, Some(last)) => last.rank + 1,
-            (None, None) => 1,
-        }
+        let at = self.places.partition_point(|place| key(place) < own);
+        let place = self.places.get(at)?;
+        let is_its_own = key(place) == own;
+        let was_there = || place.rank > EXACT && task.ready_at.max(task.created_at) < self.at;
+        (is_its_own || was_there()).then_some(place.rank)
     }
 
     /// When a task at this place will probably start, from how many started lately.
@@ -328,11 +333,28 @@ mod tests {
         ];
         let reading = reading(line, 0, 0, 0.0);
         let at = |ms, priority, delivery| reading.position(&waiting(TaskId::first_at(ms), priority, delivery));
-        assert_eq!(at(50, Priority::High, 0), 1);
-        assert_eq!(at(90, Priority::Normal, 2), 2);
-        assert_eq!(at(20, Priority::Normal, 0), 4);
-        assert_eq!(at(5, Priority::Low, 0), 5);
-        assert_eq!(at(99, Priority::Low, 0), 6);
+        assert_eq!(at(50, Priority::High, 0), Some(1));
+        assert_eq!(at(90, Priority::Normal, 2), Some(2));
+        assert_eq!(at(20, Priority::Normal, 0), Some(4));
+        assert_eq!(at(5, Priority::Low, 0), Some(5));
+    }
+
+    #[test]
+    fn a_task_that_came_after_the_reading_is_told_no_place() {
+        let mut line: Vec<Place> = (1..=1_000).map(|n| place(Priority::Normal, true, n, n as i64)).collect();
+        line.push(place(Priority::Normal, true, 1_010, 1_010));
+        let reading = reading(line, 0, 0, 0.0);
+        let at = |ms, created_at| {
+            let task = waiting(TaskId::first_at(ms), Priority::Normal, 0);
+            reading.position(&Task { created_at, ready_at: created_at, ..task })
+        };
+        let (before, after) = (reading.at - TimeDelta::seconds(9), reading.at + TimeDelta::milliseconds(9));
+        assert_eq!((at(7, before), at(7, after)), (Some(7), Some(7)));
+        // Beyond the known places: that of the next one behind it, for those who stood there.
+        assert_eq!((at(1_005, before), at(1_005, after)), (Some(1_010), None));
+        assert_eq!((at(1_011, after), at(1_011, before)), (None, None));
+        let urgent = Task { created_at: after, ready_at: after, ..waiting(TaskId::first_at(1_011), Priority::High, 0) };
+        assert_eq!(reading.position(&urgent), None);
     }
 
     #[test]
