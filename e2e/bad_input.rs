@@ -126,6 +126,25 @@ fn paths_methods_and_parameters() {
     let mut serve = deployment.serve();
     let client = serve.client();
     let unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let id = client.submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
+    let every = [
+        ("POST", "/tasks".to_owned()),
+        ("DELETE", format!("/tasks/{id}")),
+        ("POST", format!("/tasks/{id}/retry")),
+        ("GET", format!("/tasks/{id}/input")),
+        ("POST", "/queues/u/pause".to_owned()),
+        ("POST", "/queues/u/resume".to_owned()),
+        ("GET", "/task-types".to_owned()),
+    ];
+    for (method, path) in &every {
+        let answer = match *path == "/tasks" {
+            true => client.post("/tasks?foo=1", "{}", &[]),
+            false => client.request(method, &format!("{path}?foo=1"), &[]),
+        };
+        let problem = assert_problem(&answer, 400, "invalid_parameter", path);
+        assert!(problem["detail"].as_str().unwrap().contains("takes no parameters"), "{problem}");
+    }
+    assert_eq!(client.task(&id)["status"], "PENDING");
     for path in ["", "/logs", "/input", "/stream"] {
         assert_problem(&client.fetch(&format!("/tasks/{unknown}{path}")), 404, "task_not_found", path);
         for garbage in ["garbage", "1", "81ARZ3NDEKTSV4RRFFQ69G5FAV", "%00", "01ARZ3NDEKTSV4RRFFQ69G5FA%F0%9F%98%80"] {

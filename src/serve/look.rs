@@ -1,11 +1,11 @@
 //! Looking around: what this server can do, for people and programs that come without a manual.
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Api, problem::Problem};
+use super::{Api, problem::Problem, query::Query};
 use crate::tasks::registry::ErasedKind;
 
 /// A task type as clients see it.
@@ -50,7 +50,8 @@ impl<'a> TypeView<'a> {
 }
 
 /// `GET /task-types`: names, what they do, the JSON Schemas of their inputs, and their defaults.
-pub async fn task_types(api: Data<Api>) -> Result<HttpResponse, Problem> {
+pub async fn task_types(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[], None)?;
     let types = api.types.now();
     let views: Vec<_> = types.registry.iter().map(|kind| TypeView::of(kind.as_ref())).collect();
     Ok(HttpResponse::Ok().json(views))

@@ -28,10 +28,11 @@ impl Query {
             if !known.contains(&name.as_str()) && !in_family {
                 let family = prefix.map(|prefix| format!(", {prefix}<key>")).unwrap_or_default();
                 let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-                return Err(Problem::parameter(
-                    &name,
-                    format!("not known here; known are {}{family}", known.join(", ")),
-                ));
+                let known = match known.is_empty() && prefix.is_none() {
+                    true => "this path takes no parameters".to_owned(),
+                    false => format!("known are {}{family}", known.join(", ")),
+                };
+                return Err(Problem::parameter(&name, format!("not known here; {known}")));
             }
             if name.contains('\0') || value.contains('\0') {
                 return Err(Problem::parameter("query", "U+0000 cannot be in any value: leave it out"));
@@ -116,6 +117,9 @@ mod tests {
         assert_eq!(query.number("c", 1..=5).unwrap(), None);
         assert_eq!(query.family("m.").collect::<Vec<_>>(), [("x", "y")]);
         assert_eq!(query.time("t").unwrap().unwrap().to_rfc3339(), "2025-12-31T23:00:00+00:00");
+        let detail = |known: &[&str]| Query::parse("z=1", known, None).unwrap_err().to_string();
+        assert!(detail(&[]).ends_with("this path takes no parameters"), "{}", detail(&[]));
+        assert!(detail(&["a", "b"]).ends_with("known are a, b"), "{}", detail(&["a", "b"]));
         for bad in ["z=1", "m.=1", "a=%00"] {
             assert!(Query::parse(bad, &["a"], Some("m.")).is_err(), "{bad}");
         }

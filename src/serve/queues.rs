@@ -115,12 +115,24 @@ pub async fn queues(api: Data<Api>, _caller: Caller, request: HttpRequest) -> Re
 }
 
 /// `POST /queues/{name}/pause`: nothing new starts; what runs goes on.
-pub async fn pause(api: Data<Api>, _caller: Caller, name: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn pause(
+    api: Data<Api>,
+    _caller: Caller,
+    name: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[], None)?;
     set_paused(&api, &name, true).await
 }
 
 /// `POST /queues/{name}/resume`.
-pub async fn resume(api: Data<Api>, _caller: Caller, name: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn resume(
+    api: Data<Api>,
+    _caller: Caller,
+    name: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[], None)?;
     set_paused(&api, &name, false).await
 }
 

@@ -53,7 +53,13 @@ pub async fn task(api: Data<Api>, caller: Caller, named: Named, request: HttpReq
 }
 
 /// `GET /tasks/{id}/input`: the type's own input, as it came.
-pub async fn input(api: Data<Api>, caller: Caller, named: Named) -> Result<HttpResponse, Problem> {
+pub async fn input(
+    api: Data<Api>,
+    caller: Caller,
+    named: Named,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[], None)?;
     let input = found(api.core.input(named.0, &caller.scope).await?)?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
@@ -62,7 +68,13 @@ pub async fn input(api: Data<Api>, caller: Caller, named: Named) -> Result<HttpR
 }
 
 /// `DELETE /tasks/{id}`: CANCELLED at once and for good, or 409 with the state that came first.
-pub async fn cancel(api: Data<Api>, caller: Caller, named: Named) -> Result<HttpResponse, Problem> {
+pub async fn cancel(
+    api: Data<Api>,
+    caller: Caller,
+    named: Named,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[], None)?;
     match found(api.core.cancel(named.0, &caller.scope).await?)? {
         CancelOutcome::Cancelled => Ok(HttpResponse::NoContent().finish()),
         CancelOutcome::TooLate(task) => {
@@ -73,7 +85,13 @@ pub async fn cancel(api: Data<Api>, caller: Caller, named: Named) -> Result<Http
 }
 
 /// `POST /tasks/{id}/retry`: a FAILED or CANCELLED task gets a new run with a new budget.
-pub async fn retry(api: Data<Api>, caller: Caller, named: Named) -> Result<HttpResponse, Problem> {
+pub async fn retry(
+    api: Data<Api>,
+    caller: Caller,
+    named: Named,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[], None)?;
     match found(api.core.retry(named.0, &caller.scope).await?)? {
         RetryOutcome::Retried(task) => {
             let mut response = HttpResponse::Accepted();

@@ -122,6 +122,7 @@ pub(super) fn task_types(registry: &Registry) -> Operation {
             json!({"type": "array", "items": schema("TaskType")}),
             example.into_iter().collect(),
         ))
+        .fails(&[Code::InvalidParameter])
 }
 
 fn to_the_dashboard(path: &'static str, id: &'static str) -> Operation {

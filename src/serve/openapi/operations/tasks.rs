@@ -110,7 +110,7 @@ pub(super) fn cancel_task() -> Operation {
         .takes(&["id"])
         .answers(Answer::empty(204, "The task is CANCELLED."))
         .fails(NO_SUCH_TASK)
-        .fails(&[Code::AlreadyFinal])
+        .fails(&[Code::InvalidParameter, Code::AlreadyFinal])
 }
 
 pub(super) fn get_input() -> Operation {
@@ -122,6 +122,7 @@ pub(super) fn get_input() -> Operation {
                 .with(&["Cache-Control"]),
         )
         .fails(NO_SUCH_TASK)
+        .fails(&[Code::InvalidParameter])
 }
 
 pub(super) fn get_logs() -> Operation {
@@ -206,5 +207,5 @@ pub(super) fn retry_task() -> Operation {
                 .leads_to("id", ID_IN_TASK, TASK_OPERATIONS),
         )
         .fails(NO_SUCH_TASK)
-        .fails(&[Code::NotRetryable, Code::StillStopping])
+        .fails(&[Code::InvalidParameter, Code::NotRetryable, Code::StillStopping])
 }
