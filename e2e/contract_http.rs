@@ -142,6 +142,41 @@ fn a_list_that_takes_too_long_is_a_short_page_and_no_error() {
 }
 
 #[test]
+fn a_page_of_a_list_or_of_a_log_has_bounded_bytes() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let large = body(json!({"large": "x".repeat(1_000_000)}));
+    let expected: i64 = 20;
+    for _ in 0..expected {
+        client.submit(&large);
+    }
+    let pages = |first: String| {
+        let (mut path, mut sizes, mut items) = (Some(first), Vec::new(), Vec::new());
+        while let Some(next) = path {
+            let answer = client.fetch(&next).expect(200);
+            sizes.push(answer.body.len());
+            items.extend(answer.json().as_array().unwrap().clone());
+            path = next_of(&answer);
+        }
+        (sizes, items)
+    };
+    let (sizes, tasks) = pages("/tasks?limit=1000".to_owned());
+    assert!(sizes.len() >= 2 && sizes.iter().all(|size| *size < 12_000_000), "{sizes:?}");
+    let ids: std::collections::BTreeSet<_> = tasks.iter().map(|task| task["task_id"].to_string()).collect();
+    assert_eq!((tasks.len() as i64, ids.len() as i64), (expected, expected));
+
+    let id = tasks[0]["task_id"].as_str().unwrap();
+    let lines = "INSERT INTO task_events (task_id, seq, delivery, attempt, level, message)
+                 SELECT from_ulid($1), n, 1, 1, 'INFO', repeat('y', 8000) FROM generate_series(1, 2000) AS n";
+    deployment.sql().change(lines, &[&id]);
+    let (sizes, lines) = pages(format!("/tasks/{id}/logs?limit=10000"));
+    assert!(sizes.len() >= 2 && sizes.iter().all(|size| *size < 12_000_000), "{sizes:?}");
+    let seqs: Vec<i64> = lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, (1..=2000).collect::<Vec<_>>());
+}
+
+#[test]
 fn every_filter_of_the_list_works_and_pages_join() {
     let deployment = Deployment::new();
     let mut serve = deployment.serve();

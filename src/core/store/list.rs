@@ -27,6 +27,9 @@ use super::{
 };
 use crate::core::model::{Scope, Status, Task, TaskId};
 
+/// Bytes of metadata on a page, and perhaps one task more: a thousand tasks may have a gigabyte.
+const PAGE_BYTES: i64 = 8 * 1024 * 1024;
+
 /// How long something that is no list waits for one statement of a reader, and for a reader to be free.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a count goes on, window by window.
@@ -77,7 +80,8 @@ impl Store {
             return self.list_by_windows(filter, scope, end).await;
         };
         let tasks = tasks_of(rows)?;
-        let next = tasks.last().map(|task| task.id).filter(|_| tasks.len() as i64 == filter.limit);
+        let is_full = tasks.len() as i64 == filter.limit || are_many_bytes(&tasks);
+        let next = tasks.last().map(|task| task.id).filter(|_| is_full);
         Ok(Listed { tasks, next, still_to_skip: 0 })
     }
 
@@ -99,7 +103,7 @@ impl Store {
                 Err(StoreError::Unavailable(_)) if Instant::now() >= end => {}
                 Err(error) => return Err(error),
             }
-            if tasks.len() == wanted {
+            if tasks.len() == wanted || are_many_bytes(&tasks) {
                 break tasks.last().map(|task| task.id);
             }
             if Instant::now() >= end {
@@ -215,7 +219,12 @@ fn tasks_of(rows: Vec<TaskRow>) -> Result<Vec<Task>, StoreError> {
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// One page, or the part of it that lies at or above `bound`.
+/// Whether there may be more that the page has no room for.
+fn are_many_bytes(tasks: &[Task]) -> bool {
+    tasks.iter().map(|task| task.metadata.get().len() as i64).sum::<i64>() >= PAGE_BYTES
+}
+
+/// One page, or the part of it that lies at or above `bound`. It ends early with the task that fills [`PAGE_BYTES`].
 fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, scope: &Scope) -> Statement {
     let (mut conditions, mut binds) = Conditions::of(filter, scope).finish();
     if let Some(bound) = bound {
@@ -223,8 +232,14 @@ fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, 
     }
     let (limit, skip) = (binds.add::<BigInt, _>(filter.limit), binds.add::<BigInt, _>(filter.skip));
     let columns = task_columns!(small);
-    let text =
-        format!("SELECT {columns} FROM tasks t WHERE {conditions} ORDER BY t.id DESC LIMIT {limit} OFFSET {skip}");
+    // What comes before a task on the page, not the task itself: one of any size has room on an empty page.
+    let text = format!(
+        "SELECT * FROM (
+             SELECT {columns}, sum(octet_length(t.metadata::text)) OVER (ORDER BY t.id DESC ROWS UNBOUNDED PRECEDING)
+                               - octet_length(t.metadata::text) AS bytes_before
+             FROM (SELECT * FROM tasks t WHERE {conditions} ORDER BY t.id DESC LIMIT {limit} OFFSET {skip}) AS t
+         ) AS page WHERE bytes_before < {PAGE_BYTES} ORDER BY id DESC"
+    );
     binds.onto(name, text)
 }
 

@@ -346,6 +346,8 @@ pub struct EventFilter {
     pub delivery: Option<i32>,
     /// At most this many.
     pub limit: i64,
+    /// No more after the line that fills this many bytes.
+    pub bytes: Option<i64>,
     /// Which of them, where there are more.
     pub end: End,
 }

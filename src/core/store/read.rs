@@ -39,7 +39,11 @@ struct AnswerRow {
 macro_rules! events {
     ($order:literal) => {
         concat!(
-            "SELECT seq, at, delivery, attempt, status, level, message, worker_id, error::text AS error \
+            "SELECT * FROM (SELECT found.*, sum(length) OVER (ORDER BY ",
+            $order,
+            " ROWS UNBOUNDED PRECEDING) - length AS bytes_before FROM ( \
+             SELECT seq, at, delivery, attempt, status, level, message, worker_id, error::text AS error, \
+                    coalesce(octet_length(message), 0) AS length \
              FROM task_events \
              WHERE task_id = $1 AND seq > $2 AND ($4 IS NULL OR delivery = $4) \
                AND ($3 IS NULL OR level = ANY($3) \
@@ -47,7 +51,8 @@ macro_rules! events {
                                              WHEN 'worker_lost' THEN 'ERROR' END = ANY($3)) \
              ORDER BY ",
             $order,
-            " LIMIT $5"
+            " LIMIT $5) AS found) AS page WHERE $6 IS NULL OR bytes_before < $6 ORDER BY ",
+            $order
         )
     };
 }
@@ -130,7 +135,8 @@ impl Store {
             .bind::<Integer, _>(filter.after)
             .bind::<Nullable<Array<Text>>, _>(levels)
             .bind::<Nullable<Integer>, _>(filter.delivery)
-            .bind::<BigInt, _>(filter.limit);
+            .bind::<BigInt, _>(filter.limit)
+            .bind::<Nullable<BigInt>, _>(filter.bytes);
         let mut rows: Vec<EventRow> = self.rows(statement).await?;
         if filter.end == End::Newest {
             rows.reverse();
