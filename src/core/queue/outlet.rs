@@ -5,12 +5,19 @@
 //! process adds no delay and a busy one pipelines. Within a round and between rounds the order is kept: a task that
 //! is handed back is rung before it is acknowledged.
 //!
+//! The mailbox is bounded. What comes while it is full is dropped: a ring is then a lost doorbell, which is found, and
+//! the rest is of the kind that may be lost anyway.
+//!
 //! While Redis is away it keeps the rings, a bounded number of them, and tries once a second. It drops the rest: an
 //! acknowledgement that is lost leaves a harmless element in a list that its owner compares, and a publication that is
 //! lost costs its readers five seconds.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +37,8 @@ const ROUND: usize = 1_024;
 const PUSH: usize = 1_000;
 /// Rings that are kept while Redis is away. Beyond it they are forgotten, and found again by membership.
 const KEPT: usize = 100_000;
+/// Ids that may wait to be written.
+const WAITING: usize = 200_000;
 /// How long pushes are skipped after one has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,19 +68,72 @@ enum Order {
     Flush(oneshot::Sender<bool>),
 }
 
+impl Order {
+    /// How many ids it names: what it takes of the room.
+    fn size(&self) -> usize {
+        match self {
+            Order::Ring(bells, _) => bells.len(),
+            Order::Remove { .. } => 1,
+            Order::Unring(bells) => bells.len(),
+            Order::Changed(tasks) => tasks.len(),
+            Order::Cancelled(tasks) => tasks.len(),
+            // Whoever leaves is not turned away.
+            Order::Flush(_) => 0,
+        }
+    }
+}
+
 /// The mailbox. Cheap to clone.
 #[derive(Clone)]
 pub struct Outlet {
     orders: mpsc::UnboundedSender<Order>,
+    waiting: Arc<Waiting>,
+}
+
+/// What is in the mailbox.
+#[derive(Default)]
+struct Waiting {
+    ids: AtomicUsize,
+    /// Ids that found no room since the writer last said so.
+    dropped: AtomicUsize,
+}
+
+impl Waiting {
+    fn has_room(&self, size: usize) -> bool {
+        let took = self.ids.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ids| {
+            (size == 0 || ids + size <= WAITING).then_some(ids + size)
+        });
+        if took.is_err() {
+            self.dropped.fetch_add(size, Ordering::Relaxed);
+        }
+        took.is_ok()
+    }
+
+    fn taken(&self, orders: &[Order]) {
+        self.ids.fetch_sub(orders.iter().map(Order::size).sum(), Ordering::Relaxed);
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, "too much was waiting to be written to Redis; lost doorbells are found again");
+        }
+    }
 }
 
 impl Outlet {
     pub(super) fn start(client: Client, health: Health, metrics: Metrics, server: Server) -> Self {
         let (orders, mailbox) = mpsc::unbounded_channel();
-        tokio::spawn(
-            Writer { client, health, metrics, server, conn: None, kept: VecDeque::new(), forgotten: 0 }.run(mailbox),
-        );
-        Self { orders }
+        let waiting = Arc::new(Waiting::default());
+        let writer = Writer {
+            client,
+            health,
+            metrics,
+            server,
+            conn: None,
+            kept: VecDeque::new(),
+            forgotten: 0,
+            waiting: waiting.clone(),
+        };
+        tokio::spawn(writer.run(mailbox));
+        Self { orders, waiting }
     }
 
     /// Rings the doorbells of tasks that may be taken.
@@ -129,6 +191,9 @@ impl Outlet {
     }
 
     fn send(&self, order: Order) {
+        if !self.waiting.has_room(order.size()) {
+            return;
+        }
         // The writer lives as long as its runtime; when that ends, nothing is to be written any more.
         let _ = self.orders.send(order);
     }
@@ -143,6 +208,7 @@ struct Writer {
     /// Rings that could not be made.
     kept: VecDeque<(Bell, Side)>,
     forgotten: usize,
+    waiting: Arc<Waiting>,
 }
 
 impl Writer {
@@ -163,6 +229,7 @@ impl Writer {
             if received == 0 {
                 return;
             }
+            self.waiting.taken(&round);
             if let Err(rings) = self.write(&mut round).await {
                 self.keep(rings);
             }
@@ -349,6 +416,18 @@ mod tests {
         let key = "v1:ready:{default}:normal";
         assert_eq!(pushes(Priority::Normal, Side::Back, 3), [["LPUSH", key, "0", "1", "2"]]);
         assert_eq!(pushes(Priority::Normal, Side::Front, 3), [["RPUSH", key, "2", "1", "0"]]);
+    }
+
+    #[test]
+    fn the_mailbox_is_bounded_and_has_room_again_when_it_is_read() {
+        let waiting = Waiting::default();
+        assert!(waiting.has_room(WAITING - 1));
+        assert!(!waiting.has_room(2) && waiting.has_room(1) && !waiting.has_room(1));
+        assert!(waiting.has_room(0), "a flush is not turned away");
+        assert_eq!(waiting.dropped.load(Ordering::Relaxed), 3);
+        waiting.taken(&[Order::Changed(vec![(TaskId::new(), 1); 5])]);
+        assert_eq!(waiting.dropped.load(Ordering::Relaxed), 0);
+        assert!(waiting.has_room(5) && !waiting.has_room(1));
     }
 
     #[test]
