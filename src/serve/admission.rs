@@ -83,7 +83,7 @@ async fn within_limits(
     let mut queues: HashMap<&str, u64> = HashMap::new();
     tasks.iter().for_each(|task| *queues.entry(&task.queue).or_default() += 1);
     for (queue, new) in &queues {
-        let depth = api.outlook.depth(queue).unwrap_or(0);
+        let depth = api.outlook.depth(queue, api.max_queue_depth).await.unwrap_or(0);
         if depth + new > api.max_queue_depth {
             let detail = format!(
                 "The queue {queue:?} holds {depth} tasks and may hold {}: try again after Retry-After seconds.",

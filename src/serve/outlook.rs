@@ -34,7 +34,7 @@ const REST: u32 = 20;
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// How long the first who asks waits for the first reading.
 const FIRST: Duration = Duration::from_millis(250);
-/// Queues that are read at a time. Beyond it nothing is told, and no depth is known.
+/// Queues that are read at a time. Beyond it no places are told, and depth is counted with every submit.
 const QUEUES: usize = 1_000;
 
 /// Up to here every place of a line is known.
@@ -92,9 +92,10 @@ impl Outlook {
     }
 
     /// How many tasks of a queue wait, for a slot or for a time: as of the last reading, and what this process has
-    /// accepted since. `None` before the first reading.
-    pub fn depth(self: &Arc<Self>, queue: &str) -> Option<u64> {
-        let watched = self.watched(queue)?;
+    /// accepted since. `None` before the first reading. Of a queue that is one too many to be read regularly, as many as
+    /// there are now, counted up to `limit`.
+    pub async fn depth(self: &Arc<Self>, queue: &str, limit: u64) -> Option<u64> {
+        let Some(watched) = self.watched(queue) else { return self.core.store.depth(queue, limit).await.ok() };
         let reading = watched.reading.borrow().clone()?;
         let since = watched.submitted.load(Ordering::Relaxed).saturating_sub(reading.submitted);
         Some((reading.state.ready + reading.state.scheduled).max(0) as u64 + since)

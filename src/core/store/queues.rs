@@ -107,6 +107,12 @@ enum CountReady {
 }
 
 #[derive(QueryableByName)]
+struct DepthRow {
+    #[diesel(sql_type = BigInt)]
+    tasks: i64,
+}
+
+#[derive(QueryableByName)]
 struct PlaceRow {
     #[diesel(sql_type = SmallInt)]
     priority: i16,
@@ -205,6 +211,20 @@ impl Store {
             rank: row.rank,
         };
         Ok(rows.into_iter().map(place).collect())
+    }
+
+    /// How many tasks of a queue wait, for a slot or for a time, counted up to `limit`.
+    pub async fn depth(&self, queue: &str, limit: u64) -> Result<u64, StoreError> {
+        const DEPTH: &str = "
+            SELECT count(*) AS tasks FROM (
+                SELECT FROM tasks WHERE queue = $1 AND status = 'PENDING' AND due_at IS NULL
+                UNION ALL SELECT FROM tasks WHERE queue = $1 AND status = 'PENDING' AND due_at IS NOT NULL
+                LIMIT $2) AS waiting";
+        let statement = sql("depth", DEPTH)
+            .bind::<Text, _>(queue.to_owned())
+            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows: Vec<DepthRow> = self.rows(statement).await?;
+        Ok(rows.first().map_or(0, |row| row.tasks.max(0) as u64))
     }
 
     /// Pauses or resumes a queue: nothing new starts from it, what runs goes on.
