@@ -40,7 +40,7 @@ struct House {
     // In this order: processes end before their database goes.
     client: Client,
     sql: Sql,
-    _serve: App,
+    serve: App,
     deployment: Deployment<'static>,
 }
 
@@ -51,7 +51,7 @@ impl House {
 
     fn of(deployment: Deployment<'static>) -> Self {
         let mut serve = deployment.serve();
-        Self { client: serve.client(), sql: deployment.sql(), _serve: serve, deployment }
+        Self { client: serve.client(), sql: deployment.sql(), serve, deployment }
     }
 
     fn submit(&self, body: Value) -> String {

@@ -63,6 +63,23 @@ fn a_retry_waits_until_the_cancelled_attempt_has_stopped() {
     worker.stop();
 }
 
+/// The failure lands between the two statements of a retry: after the one that finds nothing to retry, before the one
+/// that reads why.
+#[test]
+fn a_failure_in_the_middle_of_a_retry_is_retried() {
+    let mut house = House::of(deployment().set("APP_FAULTS", "task:stall=2s"));
+    let id = house.submit(count_with(1, 0, json!({"delay": "1h"})));
+    std::thread::scope(|scope| {
+        let retry = scope.spawn(|| house.client.post(&format!("/tasks/{id}/retry"), "", &[]));
+        house.serve.wait_for_line("injected a fault");
+        let error = json!({"code": "x", "message": "x", "retryable": true, "attempt": 1}).to_string();
+        let fail = "UPDATE tasks SET status = 'FAILED', due_at = NULL, completed_at = now(), error = $2::text::json
+                    WHERE id = from_ulid($1)";
+        assert_eq!(house.sql.change(fail, &[&id, &error]), 1);
+        assert_eq!(retry.join().unwrap().expect(202).json()["status"], "PENDING");
+    });
+}
+
 /// Many rows at once are locked in the order of their ids, so opposite orders do not lock each other out.
 #[test]
 fn bulk_actions_in_opposite_order_do_not_deadlock() {

@@ -195,12 +195,18 @@ impl Core {
 
     /// Gives a FAILED or CANCELLED task a new run.
     pub async fn retry(&self, id: TaskId, scope: &Scope) -> Result<Lookup<RetryOutcome>, StoreError> {
-        let retried = self.retry_many(vec![id], scope).await? > 0;
-        Ok(self.get(id, scope).await?.map(|task| match task.status {
-            _ if retried => RetryOutcome::Retried(Box::new(task)),
-            Status::Cancelled => RetryOutcome::StillStopping,
-            _ => RetryOutcome::NotFinal(Box::new(task)),
-        }))
+        loop {
+            let retried = self.retry_many(vec![id], scope).await? > 0;
+            return Ok(match self.get(id, scope).await? {
+                // Failed between the two statements: it can be retried.
+                Lookup::Found(task) if !retried && task.status == Status::Failed => continue,
+                found => found.map(|task| match task.status {
+                    _ if retried => RetryOutcome::Retried(Box::new(task)),
+                    Status::Cancelled => RetryOutcome::StillStopping,
+                    _ => RetryOutcome::NotFinal(Box::new(task)),
+                }),
+            });
+        }
     }
 
     /// Cancels those of these tasks that are not final. Returns how many.
