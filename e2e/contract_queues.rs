@@ -169,8 +169,18 @@ fn a_timeline_tells_waits_deliveries_and_losses() {
     let told = timeline();
     assert_eq!(statuses(&told), ["PENDING", "RUNNING", "PENDING", "RUNNING", "CANCELLED"]);
     assert_eq!(told["entries"][2]["reason"], "worker lost");
+    assert_eq!(told["entries"][2]["worker"], told["entries"][1]["worker"], "the loss names who was lost");
     assert!(told["entries"][1]["worker"]["worker_id"] != told["entries"][3]["worker"]["worker_id"]);
     assert_eq!((&told["current"], &told["entries"][4]["lasted_ms"]), (&Value::Null, &Value::Null));
     assert_eq!(told["entries"][4]["error"]["code"], "cancelled");
     client.fetch("/tasks/01KDVQ9N00ABCDEFGHJKMNPQRS/timeline").expect(404);
+    // More changes than are told, and the task still runs: its delivery is told all the same.
+    let long = "
+        INSERT INTO task_events (task_id, seq, delivery, attempt, status)
+        SELECT id, seq + n, 1, 1, CASE WHEN n % 2 = 0 THEN 'RUNNING' ELSE 'PENDING' END
+        FROM tasks, generate_series(1, 1200) AS n;
+        UPDATE tasks SET seq = seq + 1200, status = 'RUNNING', completed_at = NULL, error = NULL";
+    deployment.sql().run(&format!("BEGIN; {long}; COMMIT")).unwrap();
+    let told = timeline();
+    assert!(told["entries"].as_array().unwrap().len() == 1_000 && told["current"].is_object(), "{}", told["current"]);
 }

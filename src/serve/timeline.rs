@@ -73,7 +73,7 @@ pub async fn timeline(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[], None)?;
     let (changes, present) = found(api.core.store.timeline(named.0, &caller.scope).await?)?;
-    let runs = changes.last().is_some_and(|change| change.status == Status::Running);
+    let runs = present.status == Status::Running;
     let view = TimelineView {
         task_id: named.0,
         entries: entries(&changes, Utc::now()),

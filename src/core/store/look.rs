@@ -134,6 +134,8 @@ pub struct StatusChange {
 /// What is known of the delivery that runs, and of what it saved.
 #[derive(Debug, Clone)]
 pub struct Present {
+    /// The status now. The history that is told may end before it.
+    pub status: Status,
     /// Who has it.
     pub worker: Option<WorkerId>,
     /// When that worker renewed its lease last; an HTTP worker, that of this task.
@@ -187,6 +189,8 @@ impl TryFrom<ChangeRow> for StatusChange {
 
 #[derive(QueryableByName)]
 struct PresentRow {
+    #[diesel(sql_type = Text)]
+    status: String,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     worker_id: Option<Uuid>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -227,8 +231,9 @@ impl Store {
         scope: &Scope,
     ) -> Result<Lookup<(Vec<StatusChange>, Present)>, StoreError> {
         const PRESENT: &str = "
-            SELECT t.worker_id,
-                   coalesce(w.renewed_at, t.lease_until - t.lease_ms * interval '1 ms') AS renewed_at, t.checkpoint_at, t.progress_current, t.progress_total, t.progress_at
+            SELECT t.status, t.worker_id,
+                   coalesce(w.renewed_at, t.lease_until - t.lease_ms * interval '1 ms') AS renewed_at,
+                   t.checkpoint_at, t.progress_current, t.progress_total, t.progress_at
             FROM tasks t LEFT JOIN workers w ON w.id = t.worker_id
             WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)";
         const CHANGES: &str = "
@@ -256,6 +261,7 @@ impl Store {
             updated_at,
         });
         let present = Present {
+            status: row.status.parse().map_err(|error| rows::unreadable("status", error))?,
             worker: row.worker_id.map(WorkerId::from),
             lease_renewed_at: row.renewed_at,
             checkpoint_at: row.checkpoint_at,

@@ -150,7 +150,8 @@ impl Store {
                     status = CASE WHEN t.lost < t.max_lost THEN 'PENDING' ELSE 'FAILED' END,
                     lost = t.lost + 1,
                     error = CASE WHEN t.lost >= t.max_lost THEN json_build_object('code', 'worker_lost', 'message',
-                        'its worker died ' || (t.lost + 1) || ' times without a new checkpoint in between',
+                        'its worker died ' || CASE t.lost WHEN 0 THEN 'once' ELSE (t.lost + 1) || ' times' END
+                            || ' without a new checkpoint in between',
                         'retryable', true, 'attempt', t.attempt) END,
                     last_error = CASE WHEN t.lost < t.max_lost THEN t.last_error END,
                     completed_at = CASE WHEN t.lost >= t.max_lost THEN clock_timestamp() END,
