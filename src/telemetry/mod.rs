@@ -31,6 +31,9 @@ pub use trace::{
 
 use crate::config;
 
+/// It logs an error for every request that is no HTTP, so any client could fill the log. Shown where the filter names it.
+const NOISE: &str = "actix_http::h1::dispatcher";
+
 /// Holds the exporter open. Dropping it sends the spans that still wait, for at most three seconds: keep it until the
 /// process ends.
 #[must_use = "spans that still wait are lost when the guard is dropped early"]
@@ -75,6 +78,9 @@ where
     // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
     for quiet in ["ureq=warn", "ureq_proto=warn"] {
         filter = filter.add_directive(quiet.parse()?);
+    }
+    if !telemetry.log.contains(NOISE) {
+        filter = filter.add_directive(format!("{NOISE}=off").parse()?);
     }
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
         vec![log::layer(telemetry.log_format, colour, writer).with_filter(filter).boxed()];
