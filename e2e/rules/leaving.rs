@@ -124,6 +124,18 @@ fn a_deadline_ends_the_attempt_whether_the_handler_listens_or_not() {
 }
 
 #[test]
+fn a_closed_terminal_is_told_to_leave_like_sigterm() {
+    let house = House::new();
+    let id = house.submit(count(20, 50));
+    let mut worker = house.deployment.work();
+    ledger::wait(&house.sql, &id, "on its way", |entry| entry.seq >= 3);
+    worker.signal(Signal::SIGHUP);
+    assert_eq!(worker.wait_exit(LONG).code(), Some(0));
+    let entry = entry(&house.sql, &id);
+    assert_eq!((entry.status.as_str(), entry.lost), ("SUCCESS", 0));
+}
+
+#[test]
 fn once_drains_the_queue_and_leaves() {
     let house = House::new();
     let ids: Vec<String> = (0..3).map(|_| house.submit(count(2, 50))).collect();
