@@ -115,6 +115,18 @@ fn stale_pid_files_of_a_sudden_end_of_everything_do_not_matter() {
 }
 
 #[test]
+fn a_server_that_was_killed_is_said_to_have_been() {
+    let folder = new_folder("dev-server-killed");
+    let mut app = start(&folder);
+    let [_, redis] = servers(&folder);
+    kill(redis, Signal::SIGKILL).unwrap();
+    assert_eq!(app.wait_exit(START).code(), Some(1));
+    let log = app.stderr();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: Redis was ended by SIGKILL") && last.contains("start app dev again"), "{log}");
+}
+
+#[test]
 fn a_killed_postgresql_whose_processes_are_still_about_is_waited_for() {
     let folder = new_folder("dev-left-behind");
     let mut app = start(&folder);

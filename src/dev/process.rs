@@ -85,8 +85,17 @@ impl Server {
 
     /// Returns when the server has ended by itself.
     pub async fn ended(&mut self) -> anyhow::Error {
-        let _ = self.keeper.wait().await;
-        anyhow!("{} ended: {}", self.name, self.last_words())
+        let code = self.keeper.wait().await.ok().and_then(|status| status.code());
+        // The keeper passes on the server's exit code, that of a signal as shells write it. Who was killed has not said
+        // why: its last line tells of something else.
+        match code.and_then(|code| Signal::try_from(code - 128).ok()) {
+            Some(signal) => anyhow!(
+                "{} was ended by {signal}, which somebody else sent: its data is kept, start app dev again (see {})",
+                self.name,
+                self.log.display()
+            ),
+            None => anyhow!("{} ended: {}", self.name, self.last_words()),
+        }
     }
 
     /// Stops the server and waits for its end.
