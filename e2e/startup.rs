@@ -123,6 +123,17 @@ fn settings_that_are_unsafe_together() {
 }
 
 #[test]
+fn a_switch_is_read_as_people_write_it() {
+    let deployment = Deployment::new();
+    for yes in ["1", "true", "yes"] {
+        let finished = deployment.start_with(&["work"], &[("APP_ONCE", yes)]).finish();
+        assert_eq!(finished.code, Some(0), "{yes}: {}", finished.output());
+    }
+    let finished = deployment.start_with(&["work"], &[("APP_ONCE", "perhaps")]).finish();
+    assert_eq!(finished.code, Some(2), "{}", finished.output());
+}
+
+#[test]
 fn help_is_the_manual() {
     let deployment = Deployment::new();
     for arguments in

@@ -2,26 +2,34 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+};
 use ipnet::IpNet;
+
+/// A body is read whole into memory.
+const LARGEST_BODY: u64 = 1024 * 1024 * 1024;
+/// Each slot may hold a thread and some memory.
+const MOST_SLOTS: i64 = 10_000;
 
 /// Where `serve` listens and what it accepts.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct Http {
     /// Address and port of the API. As long as there is no key, only a loopback address is accepted
-    #[arg(long, env = "APP_BIND", default_value = "127.0.0.1:8001", value_name = "ADDRESS")]
+    #[arg(long, env = "APP_BIND", default_value = "127.0.0.1:8001", value_name = "ADDRESS", value_parser = address)]
     pub bind: SocketAddr,
     /// As long as there is no key, serve all the same on an address that others can reach: every caller is an
     /// administrator. With the first key, keys are asked for
-    #[arg(long, env = "APP_ALLOW_ANONYMOUS")]
+    #[arg(long, env = "APP_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
     /// Largest request body in bytes
-    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES")]
+    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=LARGEST_BODY))]
     pub max_body: usize,
     /// Tasks that may wait in one queue. Beyond it a submit is answered 503 queue_full. Counted once a second, so it may
     /// be passed by two seconds of traffic
-    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N")]
+    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queue_depth: u64,
     /// Tasks that one caller may submit, as 100/s, 600/m or 5000/h; by default there is no limit. Beyond it a submit is
     /// answered 429. Kept in Redis for all replicas together, and open while Redis is away
@@ -116,17 +124,17 @@ pub struct Dev {
 #[command(next_help_heading = "Work")]
 pub struct Work {
     /// Slots of each queue that names none: tasks run at a time. The default, 16 per core, suits tasks that mostly wait
-    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_SLOTS))]
     pub concurrency: Option<u32>,
     /// A queue to serve, with slots of its own after '='. May be given several times; the default is one queue, default
     #[arg(long = "queue", env = "APP_QUEUES", value_delimiter = ',', value_name = "NAME[=N]")]
     pub queues: Vec<QueueSlots>,
     /// Threads that may compute at a time, apart from the slots. The default is one per core
-    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_SLOTS))]
     pub cpu_threads: Option<u32>,
     /// Leave when the queues are drained: nothing is ready, running or due within 30 s, but for what waits in a paused
     /// queue. For jobs and tests
-    #[arg(long, env = "APP_ONCE")]
+    #[arg(long, env = "APP_ONCE", value_parser = BoolishValueParser::new())]
     pub once: bool,
     /// How long running tasks may go on after SIGTERM before they are asked to stop and handed back
     #[arg(long, env = "APP_GRACE", default_value = "60s", value_parser = duration, value_name = "TIME")]
@@ -143,7 +151,8 @@ pub struct Work {
     /// Largest result of a task in bytes. A larger one fails the task as result_too_large, for good
     #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
     pub max_result: usize,
-    /// How long finished tasks are kept
+    /// How long finished tasks are kept. One worker cleans for all of them, now this one and now that one, and by its own
+    /// setting: give all the same
     #[arg(long, env = "APP_RETENTION", default_value = "30days", value_parser = duration, value_name = "TIME")]
     pub retention: Duration,
     /// Abort the process when its main runtime has not moved for this long
@@ -215,8 +224,9 @@ impl std::str::FromStr for QueueSlots {
         let (name, slots) = match text.split_once('=') {
             None => (text, None),
             Some((name, slots)) => {
-                let number = slots.parse().ok().filter(|number| *number > 0);
-                (name, Some(number.ok_or_else(|| format!("{slots:?} is not a number of slots: write NAME=8"))?))
+                let number = slots.parse().ok().filter(|number| (1..=MOST_SLOTS).contains(&i64::from(*number)));
+                let wrong = || format!("{slots:?} is not a number of slots from 1 to {MOST_SLOTS}: write NAME=8");
+                (name, Some(number.ok_or_else(wrong)?))
             }
         };
         if !crate::core::model::is_queue_name(name) {
@@ -299,6 +309,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number of at least 1"))
 }
 
+/// Reads an IP address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an IP address and a port: write 127.0.0.1:8001, or [::1]:8001".to_owned())
+}
+
 /// Reads `30s`, `5m`, `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write 30s, 5m or 1h"))
@@ -337,6 +352,35 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct All {
+        #[command(flatten)]
+        http: Http,
+        #[command(flatten)]
+        work: Work,
+    }
+
+    #[test]
+    fn what_no_process_could_bear_is_refused() {
+        use clap::Parser;
+        let read = |arguments: &[&str]| All::try_parse_from([&["app"][..], arguments].concat());
+        for bad in [
+            "--concurrency=100000000",
+            "--queue=default=100000000",
+            "--cpu-threads=100000000",
+            "--max-body=0",
+            "--max-body=999999999999999",
+            "--max-queue-depth=0",
+            "--bind=localhost:8001",
+        ] {
+            assert!(read(&[bad]).is_err(), "{bad}");
+        }
+        let why = read(&["--bind=localhost:8001"]).err().unwrap().to_string();
+        assert!(why.contains("write 127.0.0.1:8001"), "{why}");
+        let right = read(&["--concurrency=64", "--queue=gpu=2", "--max-body=1", "--bind=[::1]:0"]).unwrap();
+        assert_eq!((right.work.slots(), right.http.max_body), (vec![("gpu".to_owned(), 2)], 1));
+    }
 
     #[test]
     fn rates_are_read() {
