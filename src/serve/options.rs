@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::json::{self, Member, pointer_to};
@@ -50,7 +50,20 @@ impl Options {
                 findings.push(Finding { pointer: pointer_to("/options", &member.key), detail });
             }
         }
+        if findings.is_empty() && options.expires_before_its_start() {
+            let detail = "must be longer than what the task waits for: it would expire before it may start".to_owned();
+            findings.push(Finding { pointer: "/options/expires_in".into(), detail });
+        }
         if findings.is_empty() { Ok(options) } else { Err(findings) }
+    }
+
+    fn expires_before_its_start(&self) -> bool {
+        let Some(expires_in) = self.expires_in else { return false };
+        match self.start {
+            None | Some(Start::Now) => false,
+            Some(Start::After(delay)) => expires_in <= delay,
+            Some(Start::At(at)) => (at - Utc::now()).to_std().is_ok_and(|wait| expires_in <= wait),
+        }
     }
 
     fn set(&mut self, member: &Member<'_>) -> Result<(), String> {
@@ -112,7 +125,7 @@ pub fn schema() -> Value {
                 "format": "date-time",
                 "description": "Not before this moment. Excludes delay.",
             },
-            "expires_in": time("Ends FAILED, code expired, when nobody has started it this long after the submit."),
+            "expires_in": time("Ends FAILED, code expired, when nobody has started it this long after the submit. Longer than the delay, or than the time until run_at."),
             "max_attempts": number(1, "Attempts in all."),
             "max_lost": number(0, "Deliveries that may be lost with their worker between two checkpoints."),
             "timeout": time("How long one attempt may take."),
@@ -169,9 +182,10 @@ mod tests {
         assert_eq!(names, known);
         let validator = jsonschema::draft202012::new(&schema).unwrap();
         for text in ["9999h 9999h 9999h", "999d999d 999d", "1ms", "1h 30m", "1d"] {
-            let options = json!({"delay": text, "expires_in": text, "timeout": text});
-            assert!(validator.is_valid(&options), "{text}");
-            assert!(Options::read(&options.to_string()).is_ok(), "{text}");
+            for options in [json!({"delay": text, "timeout": text}), json!({"expires_in": text})] {
+                assert!(validator.is_valid(&options), "{text}");
+                assert!(Options::read(&options.to_string()).is_ok(), "{text}");
+            }
         }
         for text in ["", "1", "-1s", "1y", "01s", " 1s"] {
             assert!(!validator.is_valid(&json!({"delay": text})), "{text}");
@@ -197,6 +211,8 @@ mod tests {
             (r#"{"max_attempts":1.0}"#, "/options/max_attempts"),
             (r#"{"max_lost":"1"}"#, "/options/max_lost"),
             (r#"{"owner":"me"}"#, "/options/owner"),
+            (r#"{"delay":"10s","expires_in":"5s"}"#, "/options/expires_in"),
+            (r#"{"run_at":"2999-01-01T00:00:00Z","expires_in":"5s"}"#, "/options/expires_in"),
         ] {
             let findings = Options::read(text).unwrap_err();
             assert_eq!(findings[0].pointer, pointer, "{text}");
