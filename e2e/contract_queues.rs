@@ -139,7 +139,7 @@ fn workers_and_samples_are_shown() {
     client.cancel(&id).expect(204);
     work.stop();
     let worker = client.fetch("/workers").expect(200).json()[0].clone();
-    assert_eq!(worker["state"], "dead");
+    assert_eq!(worker["state"], "left");
     assert!(worker["ended_at"].is_string());
     assert_eq!(client.fetch("/autoscale/default").expect(200).json()["slots"], 0);
 }
@@ -166,6 +166,9 @@ fn a_timeline_tells_waits_deliveries_and_losses() {
     let _second = deployment.work();
     client.wait(&id, "the second delivery", 2 * LONG, |task| task["delivery"] == 2);
     client.cancel(&id).expect(204);
+    let workers = client.fetch("/workers").expect(200).json();
+    let states: Vec<_> = workers.as_array().unwrap().iter().map(|worker| worker["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["alive", "dead"]);
     let told = timeline();
     assert_eq!(statuses(&told), ["PENDING", "RUNNING", "PENDING", "RUNNING", "CANCELLED"]);
     assert_eq!(told["entries"][2]["reason"], "worker lost");

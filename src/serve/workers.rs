@@ -16,6 +16,8 @@ use crate::core::{
 #[schemars(rename = "Worker")]
 pub struct WorkerView<'a> {
     worker_id: WorkerId,
+    /// `left`: it signed off. `dead`: its lease ran out.
+    #[schemars(extend("enum" = ["alive", "draining", "left", "dead"]))]
     state: &'a str,
     host: &'a str,
     pid: i32,

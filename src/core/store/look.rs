@@ -30,7 +30,7 @@ pub struct WorkerState {
     pub pid: i32,
     /// Its program.
     pub version: String,
-    /// `alive`, `draining` or `dead`.
+    /// `alive`, `draining`, `left` in good order, or `dead`: its lease ran out.
     pub state: String,
     /// Slots by queue: a JSON object.
     pub queues: serde_json::Value,
@@ -208,8 +208,10 @@ struct PresentRow {
 impl Store {
     /// Workers that are alive or draining, and those that ended within the last hour; newest first.
     pub async fn workers(&self, scope: &Scope) -> Result<Vec<WorkerState>, StoreError> {
+        // Only a lease that is over makes a worker dead: whoever ended before has signed off.
         const WORKERS: &str = "
-            SELECT w.id, w.host, w.pid, w.version, w.state, w.queues, w.task_types, w.renewed_at,
+            SELECT w.id, w.host, w.pid, w.version, w.queues, w.task_types, w.renewed_at,
+                   CASE WHEN w.state = 'dead' AND w.ended_at <= w.lease_until THEN 'left' ELSE w.state END AS state,
                    extract(epoch FROM clock_timestamp() - w.renewed_at)::float8 AS lease_age_seconds, w.lease_until,
                    w.started_at, w.ended_at, w.unstopped,
                    (SELECT count(*) FROM tasks t WHERE t.worker_id = w.id AND t.status = 'RUNNING') AS running,
