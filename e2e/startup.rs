@@ -143,6 +143,7 @@ fn help_is_the_manual() {
         assert_eq!(help.code, Some(0));
         assert!(!help.stdout.is_empty() && help.stderr.is_empty(), "{arguments:?}: {}", help.output());
     }
+    assert!(deployment.run(&["--help"]).stdout.contains("health "), "what a container calls is in the manual");
     assert_eq!(deployment.run(&["nonsense"]).code, Some(2));
     assert_eq!(deployment.run(&["serve", "--nonsense"]).code, Some(2));
 }

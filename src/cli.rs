@@ -91,7 +91,6 @@ enum Role {
     /// when dev ends, so that its tasks are there again at the next start; delete the folder to begin anew.
     Dev(Box<DevRole>),
     /// Exit with 0 when the process answers on APP_ADMIN_BIND or APP_BIND: a health check for containers without curl
-    #[command(hide = true)]
     Health(HealthRole),
     #[command(hide = true)]
     Keep(keeper::Keep),

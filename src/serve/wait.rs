@@ -26,7 +26,10 @@ impl Wait {
     /// Reads `?wait=` (where the query has it) and `Prefer: wait=` (RFC 7240, 4.3); the query wins. A preference that
     /// cannot be read is ignored, as that document says; a parameter is refused.
     pub fn of(request: &HttpRequest, query: &Query) -> Result<Option<Self>, Problem> {
-        if let Some(seconds) = query.number::<u64>("wait", 0..=u64::MAX)? {
+        if let Some(text) = query.one("wait")? {
+            let wrong =
+                || Problem::parameter("wait", format!("a whole number of seconds; {LONGEST} at most are waited"));
+            let seconds: u64 = text.parse().map_err(|_| wrong())?;
             return Ok(Some(Self { seconds: seconds.min(LONGEST), preferred: false }));
         }
         let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
@@ -113,6 +116,8 @@ mod tests {
         assert_eq!(seconds("/t", Some("wait=soon")), None);
         assert_eq!(seconds("/t?wait=1", Some("wait=9")), Some(1));
         assert!(wait("/t?wait=-1", None).is_err());
+        let why = wait("/t?wait=abc", None).unwrap_err().to_string();
+        assert!(why.ends_with("wait: a whole number of seconds; 50 at most are waited"), "{why}");
         assert_eq!(wait("/t", Some("wait=60")).unwrap().unwrap().applied().unwrap(), "wait=50");
         assert_eq!(wait("/t?wait=60", None).unwrap().unwrap().applied(), None);
     }

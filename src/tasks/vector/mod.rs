@@ -145,9 +145,9 @@ impl TaskKind for VectorProcessing {
             metadata: ctx.metadata().to_owned(),
         };
         ctx.info(format!(
-            "indexed {} of {} dimensions in {}, {} skipped",
+            "indexed {} of {} in {}, {} skipped",
             counted(plan.vectors, "vector"),
-            output.dimensions,
+            counted(output.dimensions, "dimension"),
             counted(plan.chunks, "chunk"),
             output.skipped_chunks
         ));
