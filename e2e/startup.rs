@@ -35,6 +35,16 @@ fn a_database_url_that_cannot_be() {
 }
 
 #[test]
+fn a_database_url_that_nobody_gave() {
+    for role in ["serve", "work", "migrate"] {
+        let finished = crate::harness::App::run(&[role], &[]);
+        assert_eq!(finished.code, Some(2), "{}", finished.output());
+        assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.output());
+        assert!(finished.stderr.starts_with("error: DATABASE_URL is not set"), "{}", finished.output());
+    }
+}
+
+#[test]
 fn a_database_that_is_not_there() {
     let deployment = Deployment::new();
     let url = deployment.sql().value::<i32>("SELECT inet_server_port()", &[]);

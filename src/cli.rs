@@ -255,7 +255,14 @@ fn help_template(whole: &clap::Command) -> String {
 
 fn parse() -> Cli {
     let mut whole = command_line();
-    let matches = whole.clone().get_matches();
+    let matches = whole.clone().try_get_matches().unwrap_or_else(|error| {
+        // The library's own words, of several lines, name the flag and not the variable.
+        if error.kind() == ErrorKind::MissingRequiredArgument && error.to_string().contains("--database-url") {
+            eprintln!("error: DATABASE_URL is not set: write postgresql://user:password@host:port/database");
+            std::process::exit(error.exit_code());
+        }
+        error.exit()
+    });
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut whole).exit());
     if !cli.client.is_empty() && !matches!(cli.role, Role::Client(_)) {
         whole.error(ErrorKind::ArgumentConflict, "this command takes no client options before its name").exit();
