@@ -27,7 +27,7 @@ pub struct TaskView<'a> {
     attempt: i32,
     /// Attempts that it may use up.
     max_attempts: i32,
-    /// Attempts that it has used up.
+    /// Attempts that have failed in this run: 1 also in a task that failed for good at its first.
     retry_count: i32,
     /// How often a worker has taken it.
     delivery: i32,
