@@ -44,20 +44,6 @@ fn a_queue_that_is_full_says_so() {
     });
 }
 
-/// More names than are read regularly: each new name would otherwise be a queue without a limit.
-#[test]
-fn a_queue_is_full_however_many_queues_there_are() {
-    let deployment = Deployment::new().set("APP_MAX_QUEUE_DEPTH", 2);
-    let mut serve = deployment.serve();
-    let client = serve.client();
-    let into = |queue: String| json!({"vector_data": [1.0], "options": {"queue": queue}});
-    let bodies: Vec<Value> = (0..1_000).map(|n| into(format!("queue-{n}"))).collect();
-    client.post("/tasks/batch", Value::from(bodies).to_string(), &[]).expect(202);
-    for status in [202, 202, 503, 503] {
-        client.post("/tasks", into("one-more".to_owned()).to_string(), &[]).expect(status);
-    }
-}
-
 #[test]
 fn a_rate_is_shared_by_all_replicas() {
     let deployment = Deployment::new().set("APP_RATE_LIMIT", "6/h");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use deadpool::managed::{PoolError, TimeoutType};
+use deadpool::managed::PoolError;
 use diesel::{ConnectionError, ConnectionResult, result::Error as DieselError};
 use diesel_async::{
     AsyncPgConnection,
@@ -193,7 +193,7 @@ pub(super) async fn acquire_within(
     timeouts.create = Some(time);
     match pool.timeout_get(&timeouts).await {
         Ok(conn) => Ok(Some(Borrowed(Some(conn)))),
-        Err(PoolError::Timeout(TimeoutType::Wait)) => Ok(None),
+        Err(PoolError::Timeout(_)) => Ok(None),
         Err(PoolError::Backend(cause)) => Err(StoreError::Unavailable(cause.to_string())),
         Err(other) => Err(StoreError::Unavailable(other.to_string())),
     }
