@@ -215,7 +215,7 @@ mod tests {
             (r#"{"ids":[],"dryrun":true}"#, "/dryrun"),
         ] {
             let problem = read(text, Bulk::Cancel).unwrap_err();
-            let body: Value = serde_json::from_slice(&problem.body("/tasks/cancel", "r")).unwrap();
+            let body: Value = serde_json::from_slice(&problem.body("/tasks/cancel", "r", None)).unwrap();
             assert_eq!(body["errors"][0]["pointer"], pointer, "{text}: {body}");
             let detail = body["errors"][0]["detail"].as_str().unwrap();
             assert!(!detail.contains("at line") && !detail.contains("expected"), "{text}: {detail}");

@@ -76,6 +76,7 @@ impl Order {
             Order::Remove { .. } => 1,
             Order::Unring(bells) => bells.len(),
             Order::Changed(tasks) => tasks.len(),
+            Order::Shown(traceparents) => traceparents.len(),
             Order::Cancelled(tasks) => tasks.len(),
             // Whoever leaves is not turned away.
             Order::Flush(_) => 0,

@@ -100,7 +100,14 @@ impl Store {
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
         let pool = connect::pool(&limited, usize::from(postgres.postgres_pool))?;
-        Ok(Self { pool, readers, server: connect::server(&config), config, metrics: metrics.clone(), identity: Arc::default() })
+        Ok(Self {
+            pool,
+            readers,
+            server: connect::server(&config),
+            config,
+            metrics: metrics.clone(),
+            identity: Arc::default(),
+        })
     }
 
     /// How the pools stand.
