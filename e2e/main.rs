@@ -58,4 +58,5 @@ mod soak;
 mod ssrf;
 mod startup;
 mod stream;
+mod tls;
 mod trace;

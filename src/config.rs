@@ -24,6 +24,12 @@ pub struct Http {
     /// administrator. With the first key, keys are asked for
     #[arg(long, env = "APP_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
+    /// Certificate for TLS, as a PEM file with those that lead to its authority; goes with APP_TLS_KEY
+    #[arg(long, env = "APP_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, as a PEM file
+    #[arg(long, env = "APP_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Largest request body in bytes
     #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=LARGEST_BODY))]
     pub max_body: usize,
@@ -81,7 +87,8 @@ pub struct Admin {
 #[derive(Clone, Args)]
 #[command(next_help_heading = "PostgreSQL")]
 pub struct Postgres {
-    /// Connection URL, postgresql://user:password@host:port/database
+    /// Connection URL, postgresql://user:password@host:port/database. TLS by ?sslmode= (disable, prefer, require,
+    /// verify-ca, verify-full) and &sslrootcert= (a PEM file), as for psql
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Secret,
     /// Connections in the pool of one process
@@ -93,7 +100,7 @@ pub struct Postgres {
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct Redis {
-    /// Connection URL, redis://user:password@host:port/database
+    /// Connection URL, redis://user:password@host:port/database; rediss:// with TLS
     #[arg(
         long,
         env = "REDIS_URL",
@@ -102,6 +109,9 @@ pub struct Redis {
         default_value = "redis://127.0.0.1:6379/0"
     )]
     pub redis_url: Secret,
+    /// The authority that has signed the certificate of Redis, as a PEM file; by default those of the system
+    #[arg(long, env = "APP_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
 }
 
 /// What `dev` starts of its own, and where it keeps it.

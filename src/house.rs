@@ -3,11 +3,11 @@
 use std::{fs, path::Path};
 
 /// Room, and the rooms that it may use beside itself. A path belongs to the longest name that it begins with.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("core::model", &[]),
-    ("core", &["core::model", "config", "telemetry", "metrics"]),
+    ("core", &["core::model", "config", "telemetry", "metrics", "tls"]),
     ("tasks", &["core::model", "config"]),
-    ("serve", &["core", "core::model", "tasks", "config", "shutdown", "telemetry", "metrics", "admin"]),
+    ("serve", &["core", "core::model", "tasks", "config", "shutdown", "telemetry", "metrics", "admin", "tls"]),
     ("work", &["core", "core::model", "tasks", "config", "shutdown", "telemetry", "metrics", "admin"]),
     ("dev", &["config"]),
     ("doctor", &["core", "config"]),
@@ -38,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("shutdown", &[]),
     ("metrics", &[]),
     ("admin", &["core", "config", "metrics"]),
+    ("tls", &[]),
 ];
 
 #[test]

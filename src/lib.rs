@@ -2,9 +2,9 @@
 //!
 //! In reading order: [`core::model`] says what a task is; [`core`] accepts, cancels and reads tasks; [`tasks`] is what
 //! you implement; [`work`] runs it; [`serve`] speaks HTTP; [`config`] and [`cli`] put the roles together, [`dev`] with
-//! a private PostgreSQL and Redis; [`shutdown`], [`telemetry`], [`metrics`] and [`admin`] are what every role needs to
-//! leave and to be seen; [`doctor`] looks at the servers around it. [`client`] stands apart: the commands that speak to a
-//! server from a terminal or a script. [`size`] is the arithmetic of `app size`.
+//! a private PostgreSQL and Redis; [`shutdown`], [`telemetry`], [`metrics`], [`admin`] and [`tls`] are what every role
+//! needs to leave, to be seen and not to be overheard; [`doctor`] looks at the servers around it. [`client`] stands
+//! apart: the commands that speak to a server from a terminal or a script. [`size`] is the arithmetic of `app size`.
 //!
 //! A program is [`main`] with a list of task types.
 
@@ -23,6 +23,7 @@ pub mod shutdown;
 pub mod size;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod work;
 
 pub use cli::main;

@@ -11,6 +11,7 @@
 
 mod app;
 mod browser;
+mod certificates;
 mod client;
 mod deployment;
 mod dns;
@@ -32,6 +33,7 @@ pub mod watchdog;
 
 pub use app::{App, Finished};
 pub use browser::{browse, browse_with, run_module_tests};
+pub use certificates::Certificates;
 pub use client::{Answer, Client};
 pub use deployment::Deployment;
 pub use dns::Dns;

@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Host, Sql, programs, until, watchdog};
+use super::{Certificates, Host, Sql, programs, until, watchdog};
 
 /// The superuser of every cluster here; connections from this machine are trusted.
 const USER: &str = "longrun";
@@ -84,6 +84,14 @@ impl Services {
         Services { postgres, redis, redis_databases: 0.into() }
     }
 
+    /// A pair for one test that speaks TLS too, with this certificate.
+    pub fn private_with_tls(certificates: &Certificates) -> Services {
+        let tls = ["ssl=on", "ssl_cert_file=server.pem", "ssl_key_file=server.key"];
+        let postgres = Postgres::start_with("tls-postgres", Ipv4Addr::LOCALHOST, &tls, Some(certificates));
+        let redis = Redis::start_with_tls("tls-redis", certificates);
+        Services { postgres, redis, redis_databases: 0.into() }
+    }
+
     /// The number of a Redis database that nobody else has.
     pub fn take_redis_database(&self) -> u16 {
         let number = self.redis_databases.fetch_add(1, Ordering::Relaxed);
@@ -101,6 +109,10 @@ pub struct Postgres {
 
 impl Postgres {
     fn start_new(name: &str, at: Ipv4Addr, settings: &[&str]) -> Self {
+        Self::start_with(name, at, settings, None)
+    }
+
+    fn start_with(name: &str, at: Ipv4Addr, settings: &[&str], certificates: Option<&Certificates>) -> Self {
         let folder = watchdog::new_folder(name);
         let copied = Command::new("cp").arg("-a").arg(PRISTINE.join(".")).arg(&folder).status().expect("cp runs");
         assert!(copied.success(), "the pristine cluster could not be copied");
@@ -110,6 +122,11 @@ impl Postgres {
             writeln!(access, "host all all {at}/8 trust").unwrap();
         }
         give_to_postgres(&folder);
+        if let Some(certificates) = certificates {
+            for file in certificates.copy_to(&folder) {
+                give_file_to_postgres(&file);
+            }
+        }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let postgres = Self { server: Server::new(name, at), folder, settings };
         postgres.start();
@@ -161,11 +178,21 @@ impl Postgres {
 pub struct Redis {
     folder: PathBuf,
     server: Server,
+    /// Where it speaks TLS, if it does.
+    tls_port: Option<u16>,
 }
 
 impl Redis {
     fn start_new(name: &str, at: Ipv4Addr) -> Self {
-        let redis = Self { folder: watchdog::new_folder(name), server: Server::new(name, at) };
+        let redis = Self { folder: watchdog::new_folder(name), server: Server::new(name, at), tls_port: None };
+        redis.start();
+        redis
+    }
+
+    fn start_with_tls(name: &str, certificates: &Certificates) -> Self {
+        let folder = watchdog::new_folder(name);
+        certificates.copy_to(&folder);
+        let redis = Self { folder, server: Server::new(name, Ipv4Addr::LOCALHOST), tls_port: Some(free_port()) };
         redis.start();
         redis
     }
@@ -180,6 +207,11 @@ impl Redis {
                 command.args(["--port", &port, "--bind", &self.server.at.to_string(), "--databases", &databases]);
                 command.args(["--protected-mode", "no"]);
                 command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(&self.folder);
+                if let Some(port) = self.tls_port {
+                    command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+                    command.args(["--tls-cert-file", "server.pem", "--tls-key-file", "server.key"]);
+                    command.args(["--tls-ca-cert-file", "server.pem"]);
+                }
                 std::os::unix::process::CommandExt::process_group(&mut command, 0);
                 command
             },
@@ -204,6 +236,11 @@ impl Redis {
     /// The URL of one of its databases.
     pub fn url(&self, database: u16) -> String {
         format!("redis://{}:{}/{database}", self.server.at, self.server.port())
+    }
+
+    /// The same under TLS, by the one name that its certificate is for.
+    pub fn tls_url(&self, database: u16) -> String {
+        format!("rediss://localhost:{}/{database}", self.tls_port.expect("started with TLS"))
     }
 
     /// Where it listens on 127.0.0.1.
@@ -318,6 +355,13 @@ fn connect_redis(at: Ipv4Addr, port: u16, database: u16) -> redis::RedisResult<r
 
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+fn give_file_to_postgres(file: &Path) {
+    if let Some((user, group)) = *programs::UNPRIVILEGED {
+        chown(file, Some(user), Some(group)).unwrap();
+    }
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 fn give_to_postgres(folder: &Path) {

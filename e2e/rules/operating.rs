@@ -18,7 +18,7 @@ pub enum Answer {
 fn with_core<T>(house: &House, work: impl AsyncFnOnce(Core) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let postgres = Postgres { database_url: house.deployment.database_url().into(), postgres_pool: 4 };
-    let redis = Redis { redis_url: house.deployment.redis_url().into() };
+    let redis = Redis { redis_url: house.deployment.redis_url().into(), redis_ca: None };
     runtime.block_on(async { work(Core::connect(&postgres, &redis).await.unwrap()).await })
 }
 

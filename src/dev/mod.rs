@@ -78,7 +78,10 @@ impl Servers {
                 Secret::from(url)
             }
         };
-        Ok((config::Postgres { database_url, postgres_pool: POSTGRES_POOL }, config::Redis { redis_url }))
+        Ok((
+            config::Postgres { database_url, postgres_pool: POSTGRES_POOL },
+            config::Redis { redis_url, redis_ca: None },
+        ))
     }
 
     /// Lines that tell a person how to reach the private servers. They name files instead of passwords.

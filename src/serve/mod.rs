@@ -24,6 +24,8 @@ mod doorbells;
 pub mod events;
 pub mod frame;
 pub mod health;
+#[cfg(test)]
+mod hostile;
 pub mod hub;
 pub mod idempotency;
 pub mod json;
@@ -62,7 +64,7 @@ use actix_web::{
     web,
 };
 use anyhow::Context;
-use tokio::runtime::Handle;
+use tokio::{net::TcpStream, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -71,6 +73,7 @@ use crate::{
     core::{Core, Counting, model::Task},
     shutdown::Shutdown,
     tasks::Registry,
+    tls,
 };
 use auth::Auth;
 use hub::Hub;
@@ -137,8 +140,10 @@ impl Api {
 /// which also covers a window that stays closed). Where the system has no such option, stalled readers stay until they
 /// leave.
 fn cut_off_when_stalled(connection: &dyn Any, _: &mut Extensions) {
+    let plain = connection.downcast_ref::<TcpStream>();
+    let encrypted = connection.downcast_ref::<tokio_rustls::server::TlsStream<TcpStream>>();
     #[cfg(target_os = "linux")]
-    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+    if let Some(stream) = plain.or_else(|| encrypted.map(|stream| stream.get_ref().0))
         && let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(STALLED))
     {
         tracing::debug!(%error, "a connection goes without a limit for stalled readers");
@@ -207,9 +212,15 @@ impl Application {
         .h1_allow_half_closed(false)
         .on_connect(cut_off_when_stalled)
         .shutdown_timeout(LAST_REQUESTS.as_secs())
-        .disable_signals()
-        .bind(http.bind)
-        .with_context(|| {
+        .disable_signals();
+        let server = match (&http.tls_cert, &http.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let settings = tls::server(certificate, key).context("APP_TLS_CERT, APP_TLS_KEY")?;
+                server.bind_rustls_0_23(http.bind, settings)
+            }
+            _ => server.bind(http.bind),
+        };
+        let server = server.with_context(|| {
             format!("cannot listen on {}: choose another APP_BIND or stop what listens there", http.bind)
         })?;
         let address = *server.addrs().first().context("the server has no address")?;

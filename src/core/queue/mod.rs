@@ -21,7 +21,9 @@ use std::{
 
 use anyhow::Context as _;
 use deadpool_redis::{Manager, Pool, Runtime};
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, io::tcp::TcpSettings};
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, RedisResult, TlsCertificates, io::tcp::TcpSettings,
+};
 
 use super::{
     faults,
@@ -121,15 +123,27 @@ impl Queue {
     pub fn new(redis: &config::Redis, metrics: &Metrics) -> anyhow::Result<Self> {
         let url = redis.redis_url.expose();
         let info = url.into_connection_info().map_err(|_| {
-            anyhow::anyhow!("REDIS_URL is not a Redis URL: write redis://user:password@host:port/database")
+            anyhow::anyhow!(
+                "REDIS_URL is not a Redis URL: write redis://user:password@host:port/database, or rediss:// for TLS"
+            )
         })?;
         // Without these a connection that leads nowhere any more is never noticed by who only listens on it.
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(2 * KEEPALIVE);
         let info = info.set_tcp_settings(tcp);
-        let client = Client::open(info.clone()).map_err(|_| anyhow::anyhow!("REDIS_URL cannot be used"))?;
-        let manager = Manager::new_with_config(info, connection_config(RESPONSE_TIMEOUT))
-            .map_err(|_| anyhow::anyhow!("REDIS_URL is not a Redis URL"))?;
+        let client = match &redis.redis_ca {
+            None => Client::open(info),
+            Some(file) => {
+                let root =
+                    std::fs::read(file).with_context(|| format!("APP_REDIS_CA: cannot read {}", file.display()))?;
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root) })
+            }
+        };
+        let client = client
+            .map_err(|error| anyhow::anyhow!("REDIS_URL, or APP_REDIS_CA, cannot be used: {}", error.category()))?;
+        let manager =
+            Manager::new_with_config(client.get_connection_info().clone(), connection_config(RESPONSE_TIMEOUT))
+                .map_err(|_| anyhow::anyhow!("REDIS_URL is not a Redis URL"))?;
         let pool = Pool::builder(manager)
             .max_size(4)
             .wait_timeout(Some(RESPONSE_TIMEOUT))

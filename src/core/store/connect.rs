@@ -13,9 +13,12 @@ use diesel_async::{
     },
 };
 use futures_util::FutureExt;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
-use super::{STATEMENT_TIMEOUT, StoreError};
+use super::{
+    STATEMENT_TIMEOUT, StoreError,
+    secure::{self, Secure},
+};
 use crate::{config, telemetry::calls::Server};
 
 /// A dead server is noticed within this time: at connect, and by unanswered packets on an open connection.
@@ -30,11 +33,16 @@ const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 const LET_GO: &str = "-c idle_in_transaction_session_timeout=10s -c tcp_keepalives_idle=10 \
                       -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 -c tcp_user_timeout=10s";
 
+/// Where to connect, and how securely.
+#[derive(Clone)]
+pub(super) struct Target {
+    config: Config,
+    secure: Secure,
+}
+
 /// Reads the URL and adds what every connection of this project has.
-pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Config> {
-    let mut config: Config = postgres.database_url.expose().parse().map_err(|_| {
-        anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database")
-    })?;
+pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Target> {
+    let (mut config, secure) = secure::parse(postgres.database_url.expose())?;
     if config.get_hosts().is_empty() {
         anyhow::bail!("DATABASE_URL names no host: write postgresql://user:password@host:port/database");
     }
@@ -53,26 +61,26 @@ pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Config> {
     // In front of what the URL says, which so has the last word.
     let options = config.get_options().unwrap_or_default().to_owned();
     config.options(format!("{LET_GO} {options}").trim_end());
-    Ok(config)
+    Ok(Target { config, secure })
 }
 
 /// The same, for connections whose statements PostgreSQL itself gives up after `time`.
-pub(super) fn limited(config: &Config, time: Duration) -> Config {
-    let mut config = config.clone();
-    let options = config.get_options().unwrap_or_default().to_owned();
-    config.options(format!("{options} -c statement_timeout={}", time.as_millis()).trim_start());
-    config
+pub(super) fn limited(target: &Target, time: Duration) -> Target {
+    let mut target = target.clone();
+    let options = target.config.get_options().unwrap_or_default().to_owned();
+    target.config.options(format!("{options} -c statement_timeout={}", time.as_millis()).trim_start());
+    target
 }
 
 /// Host, port and database, for messages: never the password.
-pub(super) fn describe(config: &Config) -> String {
-    let (host, port, database) = place(config);
+pub(super) fn describe(target: &Target) -> String {
+    let (host, port, database) = place(&target.config);
     format!("PostgreSQL at {host}:{port}, database {database:?}")
 }
 
 /// The same, for traces.
-pub(super) fn server(config: &Config) -> Server {
-    let (host, port, database) = place(config);
+pub(super) fn server(target: &Target) -> Server {
+    let (host, port, database) = place(&target.config);
     Server::new("postgresql", &host, port, database)
 }
 
@@ -87,9 +95,9 @@ fn place(config: &Config) -> (String, u16, &str) {
 }
 
 /// Opens one connection.
-pub(super) async fn connect(config: &Config) -> ConnectionResult<AsyncPgConnection> {
-    let (client, connection) =
-        config.connect(NoTls).await.map_err(|error| ConnectionError::BadConnection(explain(&error)))?;
+pub(super) async fn connect(target: &Target) -> ConnectionResult<AsyncPgConnection> {
+    let opened = target.config.connect(target.secure.clone()).await;
+    let (client, connection) = opened.map_err(|error| ConnectionError::BadConnection(explain(&error)))?;
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
@@ -109,15 +117,15 @@ fn explain(error: &tokio_postgres::Error) -> String {
 
 /// A pool whose connections live on this runtime and not on the one of whoever asks first: an HTTP worker's runtime
 /// ends and stalls with that worker.
-pub(super) fn pool(config: &Config, size: usize) -> anyhow::Result<Pool<AsyncPgConnection>> {
+pub(super) fn pool(target: &Target, size: usize) -> anyhow::Result<Pool<AsyncPgConnection>> {
     let runtime = tokio::runtime::Handle::current();
-    let config = config.clone();
+    let target = target.clone();
     let mut manager = ManagerConfig::default();
     manager.recycling_method = RecyclingMethod::Fast;
     manager.custom_setup = Box::new(move |_url| {
-        let (config, runtime) = (config.clone(), runtime.clone());
+        let (target, runtime) = (target.clone(), runtime.clone());
         async move {
-            match runtime.spawn(async move { connect(&config).await }).await {
+            match runtime.spawn(async move { connect(&target).await }).await {
                 Ok(connected) => connected,
                 Err(error) => Err(ConnectionError::BadConnection(error.to_string())),
             }
@@ -253,25 +261,27 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// Opens the first connection of a process, waiting for a server that is still starting. An answer that no waiting
 /// mends (a wrong password, an unknown database) ends it at once.
 pub(super) async fn patiently(postgres: &config::Postgres) -> anyhow::Result<AsyncPgConnection> {
-    let config = parse(postgres)?;
+    let target = parse(postgres)?;
     let deadline = tokio::time::Instant::now() + START_PATIENCE;
     let mut wait = Duration::from_millis(100);
     loop {
         // connect_timeout is about TCP alone: a server that accepts and says nothing must not be waited for either.
-        let (why, hopeless) = match tokio::time::timeout(2 * NETWORK_TIMEOUT, config.connect(NoTls)).await {
-            Ok(Ok((client, connection))) => {
-                return Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?);
-            }
-            Ok(Err(error)) => {
-                let hopeless = error.code().is_some_and(|code| code.code().starts_with("28") || code.code() == "3D000");
-                (explain(&error), hopeless)
-            }
-            Err(_) => ("it accepts connections and does not answer: is it PostgreSQL?".to_owned(), false),
-        };
+        let (why, hopeless) =
+            match tokio::time::timeout(2 * NETWORK_TIMEOUT, target.config.connect(target.secure.clone())).await {
+                Ok(Ok((client, connection))) => {
+                    return Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?);
+                }
+                Ok(Err(error)) => {
+                    let hopeless =
+                        error.code().is_some_and(|code| code.code().starts_with("28") || code.code() == "3D000");
+                    (explain(&error), hopeless)
+                }
+                Err(_) => ("it accepts connections and does not answer: is it PostgreSQL?".to_owned(), false),
+            };
         if hopeless || tokio::time::Instant::now() + wait > deadline {
-            anyhow::bail!("cannot connect to {}: {why}", describe(&config));
+            anyhow::bail!("cannot connect to {}: {why}", describe(&target));
         }
-        tracing::warn!("waiting for {}: {why}", describe(&config));
+        tracing::warn!("waiting for {}: {why}", describe(&target));
         tokio::time::sleep(wait.mul_f64(rand::random_range(0.75..1.25))).await;
         wait = (wait * 2).min(Duration::from_secs(3));
     }

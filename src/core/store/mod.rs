@@ -21,6 +21,7 @@ mod read;
 mod recover;
 mod retention;
 mod rows;
+mod secure;
 mod statement;
 mod submit;
 mod task_types;
@@ -82,7 +83,7 @@ pub struct Store {
     pool: Pool<AsyncPgConnection>,
     /// For lists: PostgreSQL itself cuts their statements off after [`CUT_OFF`].
     readers: Pool<AsyncPgConnection>,
-    config: tokio_postgres::Config,
+    target: connect::Target,
     metrics: Metrics,
     /// For traces.
     server: Server,
@@ -94,17 +95,17 @@ impl Store {
     /// Connects, waiting a bounded time for a server that is still starting.
     pub async fn connect(postgres: &config::Postgres, metrics: &Metrics) -> anyhow::Result<Self> {
         drop(connect::patiently(postgres).await?);
-        let config = connect::parse(postgres)?;
-        let readers = connect::pool(&connect::limited(&config, CUT_OFF), READERS)?;
+        let target = connect::parse(postgres)?;
+        let readers = connect::pool(&connect::limited(&target, CUT_OFF), READERS)?;
         // The server ends by itself what this side has given up a little before, so that such a statement does not go
         // on waiting for a lock and holding a backend.
-        let limited = connect::limited(&config, STATEMENT_TIMEOUT + LIST_TIMEOUT);
+        let limited = connect::limited(&target, STATEMENT_TIMEOUT + LIST_TIMEOUT);
         let pool = connect::pool(&limited, usize::from(postgres.postgres_pool))?;
         Ok(Self {
             pool,
             readers,
-            server: connect::server(&config),
-            config,
+            server: connect::server(&target),
+            target,
             metrics: metrics.clone(),
             identity: Arc::default(),
         })
@@ -124,7 +125,7 @@ impl Store {
     /// dashboards watch all day never stands in anybody's way, and is there when everything else is busy.
     pub fn for_watchers(&self) -> anyhow::Result<Self> {
         let (connections, time) = WATCHERS;
-        let pool = connect::pool(&connect::limited(&self.config, time), connections)?;
+        let pool = connect::pool(&connect::limited(&self.target, time), connections)?;
         Ok(Self { readers: pool.clone(), pool, ..self.clone() })
     }
 
