@@ -246,7 +246,7 @@ fn a_list_that_takes_too_long_goes_on_by_windows() {
     )
     .unwrap();
     let mut whole = deployment.serve();
-    let deployment = deployment.set("APP_FAULTS", "list:error:3");
+    let deployment = deployment.set("APP_FAULTS", "list:stall=1200ms:3");
     let mut windows = deployment.serve();
     let (whole, windows) = (whole.client(), windows.client());
     for query in ["?metadata.rare=yes", "?metadata.rare=yes&limit=2", "?limit=3&metadata.rare=no&skip=2"] {

@@ -50,7 +50,7 @@ pub fn table() -> Vec<At> {
         at("/events").get(USER, events::events),
         at("/session").get(KNOWN, session::show).post(PUBLIC, session::sign_in).delete(PUBLIC, session::sign_out),
         at("/task-types").get(PUBLIC, look::task_types),
-        at("/task-types/{name}").put(WORKER, declare::declare),
+        at("/task-types/{name}").put(ADMIN, declare::declare),
         at("/openapi.json").get(PUBLIC, openapi::document),
         at("/docs").get(PUBLIC, docs::page),
         at("/docs/{file}").get(PUBLIC, docs::file),

@@ -197,15 +197,15 @@ impl Store {
         let read = async {
             let fault = faults::meet(statement.name()).await?;
             let Some(reader) = connect::acquire_within(&self.readers, left()).await? else { return Ok(None) };
-            let began = Instant::now();
-            match reader.run_within(left(), async |conn| statement.rows(conn).await).await {
+            let (began, allowed) = (Instant::now(), left());
+            match reader.run_within(allowed, async |conn| statement.rows(conn).await).await {
                 Ok(rows) => {
                     fault.after().await?;
                     Ok(Some(rows))
                 }
                 // It answered, with a refusal to go on: told by the time that took, since its words depend on its
                 // language.
-                Err(StoreError::Unavailable(_)) if began.elapsed() >= CUT_OFF.mul_f64(0.95) => Ok(None),
+                Err(StoreError::Unavailable(_)) if began.elapsed() >= CUT_OFF.min(allowed).mul_f64(0.95) => Ok(None),
                 Err(error) => Err(error),
             }
         };
