@@ -1,7 +1,7 @@
 //! Memo: what is read once for everybody who asks at about the same time.
 //!
 //! Each key is read by one of those who ask, while the others wait for the same answer. It is good for a second, or for
-//! [`REST`] times as long as the reading took: what is expensive is asked for more rarely, and however many watch, a
+//! `REST` times as long as the reading took: what is expensive is asked for more rarely, and however many watch, a
 //! key never takes more than that share of a connection.
 
 use std::{

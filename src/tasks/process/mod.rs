@@ -8,7 +8,7 @@
 //! hangs below it all the same. The payload's stdout and stderr lead straight to the worker.
 //!
 //! In reading order: [`plan`] is what the supervisor is told and what it tells; [`attempt`] is the worker's side;
-//! [`supervisor`] and [`family`] keep and count the processes; [`payload`] is a Rust type in such a process;
+//! `supervisor` and `family` keep and count the processes; `payload` is a Rust type in such a process;
 //! [`protocol`] are the lines that a payload writes.
 
 pub mod attempt;
