@@ -106,12 +106,12 @@ impl View {
         }
     }
 
-    /// Whether progress that was not told yet is due for a line; it then counts as told.
+    /// Whether progress that was not told yet is due for a line; it then counts as told. Nothing follows the final line.
     pub fn progress_is_due(&mut self) -> bool {
         let percent = self.percent().unwrap_or(0.0);
         let due =
             self.told.is_none_or(|(at, before)| at.elapsed() >= SELDOM || percent - before >= MUCH || percent < before);
-        if !self.untold || !due {
+        if self.exit.is_some() || !self.untold || !due {
             return false;
         }
         self.untold = false;
