@@ -74,8 +74,9 @@ fn who_does_not_stop_is_left_behind() {
         let began = Instant::now();
         leaving.signal(Signal::SIGTERM);
         assert_eq!(leaving.wait_exit(LONG).code(), Some(0), "{how}");
-        // The grace, the time to stop, a margin, and the second that threads have at the end of the process.
-        assert!(began.elapsed() < Duration::from_millis(4_000), "{how}: {:?}", began.elapsed());
+        // The grace, the time to stop, a margin, and the second that threads have at the end of the process are less
+        // than three seconds; the rest is for a busy machine. The handler would take ten minutes.
+        assert!(began.elapsed() < Duration::from_secs(10), "{how}: {:?}", began.elapsed());
         let entry = entry(&house.sql, &id);
         assert_eq!((entry.status.as_str(), entry.failures, entry.lost), ("PENDING", 0, 0), "{how}");
         let log = leaving.stderr();

@@ -210,7 +210,9 @@ impl Desk {
             self.resolve_doubts().await?;
             self.in_doubt = self.has_doubts();
         }
-        Ok(())
+        // What became of their reports may be known by now, and no letter will come for them any more.
+        self.write_endings().await?;
+        self.confirm_stopped().await
     }
 
     /// Whether there are reports to be asked about now.
