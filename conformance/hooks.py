@@ -12,6 +12,7 @@ import requests
 import schemathesis
 
 SERVER = os.environ["CONFORMANCE_SERVER"]
+KEY = {"Authorization": "Bearer " + os.environ["CONFORMANCE_KEY"]}
 EVERY = 1.0
 # Nothing listens there, and the outbound guard refuses it anyway.
 NOWHERE = "http://127.0.0.1:9/"
@@ -22,10 +23,10 @@ def cancel_what_is_under_way():
     while True:
         time.sleep(EVERY)
         try:
-            tasks = requests.get(f"{SERVER}/tasks?status=PENDING,RUNNING&limit=1000", timeout=10).json()
+            tasks = requests.get(f"{SERVER}/tasks?status=PENDING,RUNNING&limit=1000", headers=KEY, timeout=10).json()
             for task in tasks:
                 if task["task_id"] in seen:
-                    requests.delete(f"{SERVER}/tasks/{task['task_id']}", timeout=10)
+                    requests.delete(f"{SERVER}/tasks/{task['task_id']}", headers=KEY, timeout=10)
             seen = {task["task_id"] for task in tasks}
         except requests.RequestException:
             pass  # Failures of the server are for the checks to find.
