@@ -28,7 +28,7 @@ up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
 # machine would be one fault more, and not one of its own.
 # SKIP=multi_host leaves out the tests that make network namespaces, which only root may.
 test: deps clients browser lint doc deploy-check ## Check format, lints, documentation and deployments, then run all tests
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --features faults -- --skip soak::soak $(addprefix --skip ,$(SKIP))
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --locked --features faults -- --skip soak::soak $(addprefix --skip ,$(SKIP))
 	cargo test --locked --features faults --test e2e -- --exact soak::soak --nocapture
 	cp Cargo.lock examples/template/ && cargo test --manifest-path examples/template/Cargo.toml --target-dir target/template
 
