@@ -1,0 +1,81 @@
+//! Ending: the two calls by which a worker gives up a task, with its result or without.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpResponse,
+    http::header::{CACHE_CONTROL, HeaderValue},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    super::problem::Problem,
+    body::{CompleteBody, FailBody, time, wrong},
+    call::{Call, running},
+};
+use crate::{
+    core::{
+        Held,
+        model::{Status, TaskError, is_type_name, storable},
+        store::Ending,
+    },
+    tasks::registry::encode,
+};
+
+/// A worker that fails a task cannot put it off for longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
+/// Longer texts of errors are cut.
+const MAX_ERROR_BYTES: usize = 4 * 1024;
+
+/// How the task stands after its delivery has ended.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LeaseEnded")]
+pub struct EndedView {
+    /// PENDING when it will be tried again.
+    status: Status,
+}
+
+/// `POST /tasks/{id}/lease/complete`. Repeating it is harmless.
+pub async fn complete(Call { holder, body }: Call<CompleteBody>) -> Result<HttpResponse, Problem> {
+    let standing = match holder.standing().await? {
+        Held::Already(status @ Status::Success) => return Ok(ended(status)),
+        other => running(other)?,
+    };
+    let result = encode(&body.result).map_err(|failure| wrong("/result", format!("{failure:?}")))?;
+    holder.end(&standing, Ending::Success(result)).await?;
+    Ok(ended(Status::Success))
+}
+
+/// `POST /tasks/{id}/lease/fail`. Repeating it is harmless.
+pub async fn fail(Call { holder, body }: Call<FailBody>) -> Result<HttpResponse, Problem> {
+    if !is_type_name(&body.code) {
+        return Err(wrong("/code", "must be 1 to 64 of a-z, 0-9 and _"));
+    }
+    let after = body.retry_after.as_deref().map(|text| time("/retry_after", text, Duration::ZERO..=LONGEST_PAUSE));
+    let after = after.transpose()?;
+    let standing = match holder.standing().await? {
+        Held::Already(status @ (Status::Failed | Status::Pending)) => return Ok(ended(status)),
+        other => running(other)?,
+    };
+    let mut message = storable(&body.message).into_owned();
+    message.truncate(message.floor_char_boundary(MAX_ERROR_BYTES));
+    let error = TaskError { code: body.code, message, retryable: body.retryable, attempt: standing.attempt };
+    let ending = match body.retryable {
+        false => Ending::Failed(error),
+        true => {
+            let wait = after.unwrap_or_else(|| holder.backoff(&standing));
+            Ending::after_failure(error, standing.failures, standing.max_attempts, wait)
+        }
+    };
+    let status = match ending {
+        Ending::Failed(_) => Status::Failed,
+        _ => Status::Pending,
+    };
+    holder.end(&standing, ending).await?;
+    Ok(ended(status))
+}
+
+fn ended(status: Status) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store"))).json(EndedView { status })
+}

@@ -1,0 +1,85 @@
+//! Reporting: the calls by which a worker keeps a task and says how far it is.
+
+use actix_web::HttpResponse;
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    super::{problem::Problem, task_view::Time},
+    body::{CheckpointBody, HeartbeatBody, LineBody, LogBody, MOST_LINES, ProgressBody, wrong},
+    call::{Call, lost},
+};
+use crate::{
+    core::{
+        Held,
+        model::{Level, LogLine, Progress, TaskError, storable},
+        store::{Ending, Report},
+    },
+    tasks::context::{MAX_LOG_LINES, cut},
+};
+
+/// Until when the worker holds the task.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LeaseRenewed")]
+pub struct RenewedView {
+    lease_until: Time,
+}
+
+/// `POST /tasks/{id}/lease/heartbeat`: renews the lease. The only call that does.
+pub async fn heartbeat(Call { holder, .. }: Call<HeartbeatBody>) -> Result<HttpResponse, Problem> {
+    let standing = holder.held().await?;
+    if let Some(limit) = standing.overdue {
+        let message = format!("the attempt took longer than its limit of {}", humantime::format_duration(limit));
+        let error = TaskError { code: "timeout".to_owned(), message, retryable: true, attempt: standing.attempt };
+        let ending = Ending::after_failure(error, standing.failures, standing.max_attempts, holder.backoff(&standing));
+        holder.end(&standing, ending).await?;
+        return Err(lost("The attempt has passed its time limit, and was ended."));
+    }
+    match holder.api.core.renew_lease(holder.id, &holder.token).await? {
+        Held::Yes(until) => Ok(HttpResponse::Ok().json(RenewedView { lease_until: Time(until) })),
+        _ => Err(lost("The task is not leased with this token any more.")),
+    }
+}
+
+/// `POST /tasks/{id}/lease/progress`.
+pub async fn progress(Call { holder, body }: Call<ProgressBody>) -> Result<HttpResponse, Problem> {
+    holder.held().await?;
+    let clamp = |steps: u64| i64::try_from(steps).unwrap_or(i64::MAX);
+    let progress = Progress {
+        current: clamp(body.current),
+        total: body.total.map(clamp),
+        message: body.message.map(|text| cut(storable(&text).into_owned())),
+        updated_at: Utc::now(),
+    };
+    holder.report(Report { progress: Some(progress), ..holder.nothing() }).await
+}
+
+/// `POST /tasks/{id}/lease/log`: what is beyond ten thousand lines of a delivery is dropped, and one line says so.
+pub async fn log(Call { holder, body }: Call<LogBody>) -> Result<HttpResponse, Problem> {
+    if body.lines.is_empty() || body.lines.len() > MOST_LINES {
+        return Err(wrong("/lines", format!("must be 1 to {MOST_LINES} lines")));
+    }
+    let standing = holder.held().await?;
+    let room = MAX_LOG_LINES.saturating_sub(standing.lines.max(0) as usize);
+    let at = Utc::now();
+    let line = |line: LineBody| LogLine { at, level: line.level, message: cut(storable(&line.message).into_owned()) };
+    let mut lines: Vec<LogLine> = body.lines.into_iter().map(line).collect();
+    if lines.len() >= room {
+        lines.truncate(room.saturating_sub(1));
+        if room > 0 {
+            let message = format!("this delivery has written {MAX_LOG_LINES} lines; further ones are dropped");
+            lines.push(LogLine { at, level: Level::Warning, message });
+        }
+    }
+    match lines.is_empty() {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => holder.report(Report { lines, ..holder.nothing() }).await,
+    }
+}
+
+/// `POST /tasks/{id}/lease/checkpoint`.
+pub async fn checkpoint(Call { holder, body }: Call<CheckpointBody>) -> Result<HttpResponse, Problem> {
+    holder.held().await?;
+    holder.report(Report { checkpoint: Some(body.checkpoint), ..holder.nothing() }).await
+}
