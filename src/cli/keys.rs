@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::unless_told;
+use super::process::unless_told;
 use crate::{
     config,
     core::{

@@ -1,0 +1,41 @@
+//! `app serve`: the API and the dashboard.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{
+    process::{close, unless_told},
+    types::all_types,
+};
+use crate::{admin::Admin, config, core::Core, serve::Application, shutdown::Shutdown, tasks::Registry};
+
+#[derive(Args)]
+pub(super) struct ServeRole {
+    #[command(flatten)]
+    http: config::Http,
+    #[command(flatten)]
+    admin: config::Admin,
+    #[command(flatten)]
+    tasks: config::Tasks,
+    #[command(flatten)]
+    postgres: config::Postgres,
+    #[command(flatten)]
+    redis: config::Redis,
+    #[command(flatten)]
+    pub(super) telemetry: config::Telemetry,
+}
+
+impl ServeRole {
+    pub(super) async fn run(self, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+        let registry = all_types(registry, &self.tasks)?;
+        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
+        let core = core?;
+        let application = Application::build(core.clone(), Arc::new(registry), self.http, &self.admin).await?;
+        tracing::info!(address = %application.address(), "serving");
+        let admin = Admin::open(&self.admin, &core, application.probes())?;
+        let outcome = application.run_until_stopped(stop).await;
+        close(admin).await;
+        outcome
+    }
+}

@@ -1,0 +1,54 @@
+//! The task types of a role, and the tools that they run with.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::Semaphore;
+
+use crate::{
+    config,
+    tasks::{
+        Registry, command,
+        context::Tools,
+        outbound::Outbound,
+        process::isolated::{Household, isolated},
+    },
+    telemetry,
+};
+
+/// The types of the program, and those of `APP_TASKS`.
+pub(super) fn all_types(mut registry: Registry, tasks: &config::Tasks) -> anyhow::Result<Registry> {
+    if let Some(file) = &tasks.tasks {
+        for command in command::read(file)? {
+            registry.add(Arc::new(command)).with_context(|| format!("APP_TASKS: {}", file.display()))?;
+        }
+    }
+    Ok(registry)
+}
+
+/// The same types as a worker runs them: commands whose programs are there, and others in processes of their own where
+/// they ask for it.
+pub(super) fn runnable(
+    registry: &Registry,
+    work: &config::Work,
+    outbound: &config::Outbound,
+) -> anyhow::Result<Registry> {
+    for kind in registry.iter() {
+        kind.check_runnable()
+            .map_err(|why| anyhow::anyhow!("the task type {:?} cannot run here: {why}", kind.name()))?;
+    }
+    let household = Household { outbound: outbound.into(), cpu_threads: cpu_threads(work) };
+    Ok(isolated(registry, &household))
+}
+
+/// What attempts work with.
+pub(super) fn tools(work: &config::Work, outbound: &config::Outbound) -> anyhow::Result<Tools> {
+    // `tasks` knows nothing of telemetry; this is where the trace gets into outbound calls.
+    let http = Outbound::new(outbound)?.with_trace_headers(telemetry::trace_headers);
+    Ok(Tools { cpu: Arc::new(Semaphore::new(cpu_threads(work))), http })
+}
+
+fn cpu_threads(work: &config::Work) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    work.cpu_threads.map_or(cores, |number| number as usize)
+}

@@ -1,0 +1,48 @@
+//! `app work`: the tasks.
+
+use clap::Args;
+
+use super::{
+    process::{close, unless_told},
+    types::{all_types, runnable, tools},
+};
+use crate::{
+    admin::Admin,
+    config,
+    core::Core,
+    shutdown::Shutdown,
+    tasks::Registry,
+    work::{self, Vitals},
+};
+
+#[derive(Args)]
+pub(super) struct WorkRole {
+    #[command(flatten)]
+    pub(super) work: config::Work,
+    #[command(flatten)]
+    admin: config::Admin,
+    #[command(flatten)]
+    tasks: config::Tasks,
+    #[command(flatten)]
+    outbound: config::Outbound,
+    #[command(flatten)]
+    postgres: config::Postgres,
+    #[command(flatten)]
+    redis: config::Redis,
+    #[command(flatten)]
+    pub(super) telemetry: config::Telemetry,
+}
+
+impl WorkRole {
+    pub(super) async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+        self.work.check().map_err(anyhow::Error::msg)?;
+        let registry = runnable(&all_types(registry, &self.tasks)?, &self.work, &self.outbound)?;
+        let tools = tools(&self.work, &self.outbound)?;
+        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
+        let (core, vitals) = (core?, Vitals::default());
+        let admin = Admin::open(&self.admin, &core, vitals.probes())?;
+        let outcome = work::run(core, registry, &self.work, tools, vitals, stop).await;
+        close(admin).await;
+        outcome
+    }
+}
