@@ -11,6 +11,9 @@ use longrun::tasks::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[global_allocator]
+static ALLOCATOR: longrun::Allocator = longrun::Allocator;
+
 fn main() -> ExitCode {
     let today = Registry::new()
         .with(VectorProcessing)

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// Room, and the rooms that it may use beside itself. A path belongs to the longest name that it begins with.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("core::model", &[]),
     ("core", &["core::model", "config", "telemetry", "metrics", "tls"]),
     ("tasks", &["core::model", "config"]),
@@ -39,6 +39,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("metrics", &[]),
     ("admin", &["core", "config", "metrics"]),
     ("tls", &[]),
+    ("allocator", &[]),
 ];
 
 #[test]

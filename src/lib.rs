@@ -6,9 +6,10 @@
 //! needs to leave, to be seen and not to be overheard; [`doctor`] looks at the servers around it. [`client`] stands
 //! apart: the commands that speak to a server from a terminal or a script. [`size`] is the arithmetic of `app size`.
 //!
-//! A program is [`main`] with a list of task types.
+//! A program is [`main`] with a list of task types, and [`Allocator`] under it.
 
 pub mod admin;
+mod allocator;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod work;
 
+pub use allocator::Allocator;
 pub use cli::main;
 
 /// What a file with a task type imports: `use longrun::prelude::*`.

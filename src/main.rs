@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use longrun::tasks::{Registry, scrape::WebScrape, vector::VectorProcessing};
 
+#[global_allocator]
+static ALLOCATOR: longrun::Allocator = longrun::Allocator;
+
 fn main() -> ExitCode {
     longrun::main(Registry::new().with(VectorProcessing).with(WebScrape))
 }

@@ -4,6 +4,9 @@ mod greet;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: longrun::Allocator = longrun::Allocator;
+
 fn main() -> ExitCode {
     // Read where the program begins; a type holds what it needs.
     let sender = std::env::var("SENDER").unwrap_or_else(|_| "nobody".to_owned());
