@@ -35,6 +35,24 @@ fn many_at_once() {
     );
 }
 
+/// Where PostgreSQL can; the migration passes where it cannot.
+#[test]
+fn large_columns_are_compressed_with_lz4() {
+    let deployment = Deployment::new();
+    let sql = deployment.sql();
+    let can = "SELECT count(*) > 0 FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)";
+    let columns: Vec<String> = sql
+        .rows(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'tasks'::regclass AND attcompression = 'l' ORDER BY 1",
+            &[],
+        )
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let expected: &[&str] = if sql.value::<bool>(can, &[]) { &["checkpoint", "input", "result"] } else { &[] };
+    assert_eq!(columns, expected);
+}
+
 #[test]
 fn a_server_on_an_empty_database_says_so_and_recovers() {
     let deployment = Deployment::empty();
