@@ -30,6 +30,7 @@ pub mod hub;
 pub mod idempotency;
 pub mod json;
 pub mod lease;
+mod line;
 pub mod list;
 pub mod logs;
 pub mod look;

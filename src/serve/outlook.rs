@@ -1,11 +1,12 @@
 //! Outlook: what waiting tasks are told about their wait, and how deep each queue is, without asking per request.
 //!
 //! One reading per queue and process, repeated about once a second as long as somebody asks and forgotten when nobody
-//! has for a while. A reading counts the queue and takes its line: the first thousand places, and beyond them as many
-//! as tell a rank to three digits. So the place of any task is found by binary search in at most some four thousand
-//! entries, however many polls come and however long the line is. What a reading costs grows with the line (measured: 80 ms
-//! of a core at 200,000), so the next one waits at least twenty times as long as the last one took: counting never takes
-//! more than a twentieth of a core per process and queue.
+//! has for a while. A reading counts the queue and takes the first thousand places of its line, which costs little (5 ms
+//! of a core at 100,000, nearly all of it to count), and the next one waits at least twenty times as long as the last
+//! one took. The whole line costs eight times as much, in one piece, which the requests of that moment would feel: it is
+//! read as rarely as keeps it below half a percent of a core, and in between [`Line`] tells the places behind the
+//! thousandth from the last one. So the place of any task is found by binary search in at most some five thousand
+//! entries, however many polls come and however long the line is.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,10 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{runtime::Handle, sync::watch};
 
-use super::task_view::{TaskView, Waiting, retry_after};
+use super::{
+    line::{EXACT, Line},
+    task_view::{TaskView, Waiting, retry_after},
+};
 use crate::core::{
     Core, StoreError,
     model::{PendingReason, Status, Task},
@@ -30,15 +34,14 @@ use crate::core::{
 const PERIOD: Duration = Duration::from_secs(1);
 /// A reading is repeated after this many times as long as it took, if that is longer.
 const REST: u32 = 20;
+/// The same for the whole line, as far as it is longer than what each reading takes.
+const WHOLE_REST: u32 = 200;
 /// A queue that nobody has asked about for this long is read no more.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// How long the first who asks waits for the first reading.
 const FIRST: Duration = Duration::from_millis(250);
 /// Queues that are read at a time. Beyond it no places are told, and depth is counted with every submit.
 const QUEUES: usize = 1_000;
-
-/// Up to here every place of a line is known.
-const EXACT: i64 = 1_000;
 
 /// Seconds between two polls of a task that nothing can start.
 const BLOCKED: i64 = 5;
@@ -51,9 +54,16 @@ pub struct Reading {
     pub state: QueueState,
     /// When it was taken, by this machine's clock.
     pub at: DateTime<Utc>,
-    places: Vec<Place>,
+    line: Line,
     /// What `Watched::submitted` was when it began.
     submitted: u64,
+}
+
+/// The last whole reading of a line.
+struct Whole {
+    places: Vec<Place>,
+    /// Not before then the next one.
+    next: Instant,
 }
 
 struct Watched {
@@ -156,9 +166,10 @@ impl Outlook {
     }
 
     async fn keep_reading(self: Arc<Self>, queue: String, watched: Arc<Watched>) {
+        let mut whole = Whole { places: Vec::new(), next: Instant::now() };
         loop {
             let began = Instant::now();
-            match self.read(&queue, &watched).await {
+            match self.read(&queue, &watched, &mut whole).await {
                 Ok(reading) => drop(watched.reading.send_replace(Some(Arc::new(reading)))),
                 Err(error) => {
                     tracing::debug!(queue, %error, "a queue could not be read; tried again soon");
@@ -177,11 +188,20 @@ impl Outlook {
         }
     }
 
-    async fn read(&self, queue: &str, watched: &Watched) -> Result<Reading, StoreError> {
+    async fn read(&self, queue: &str, watched: &Watched, whole: &mut Whole) -> Result<Reading, StoreError> {
         // First the counter: what is accepted during the reading is counted twice rather than not at all.
         let submitted = watched.submitted.load(Ordering::Relaxed);
-        let (state, places) = self.core.store.queue_with_line(queue).await?;
-        Ok(Reading { state, at: Utc::now(), places, submitted })
+        let (state, head) = self.core.store.queue_with_head(queue, EXACT).await?;
+        if state.ready <= EXACT {
+            whole.places = Vec::new();
+        } else if whole.next <= Instant::now() {
+            let began = Instant::now();
+            whole.places = self.core.store.line(queue).await?;
+            whole.next = Instant::now() + began.elapsed() * WHOLE_REST;
+        }
+        let at = Utc::now();
+        let line = Line::new(head, &whole.places, state.ready, at);
+        Ok(Reading { state, at, line, submitted })
     }
 }
 
@@ -230,7 +250,7 @@ impl Reading {
         if matches!(reason, None | Some(PendingReason::Scheduled | PendingReason::Retry)) {
             return Waiting { reason, notice, ..Waiting::default() };
         }
-        let position = self.position(task);
+        let position = self.line.position(task);
         let start = position.filter(|_| reason == Some(PendingReason::Ready)).and_then(|place| self.start(place));
         Waiting { reason, position: position.map(rounded), start, notice }
     }
@@ -241,19 +261,6 @@ impl Reading {
             (false, false) => PendingReason::NoWorker,
             (false, true) => PendingReason::Ready,
         })
-    }
-
-    /// Its place in the line, from 1. `None` for a task that was not in the line when it was read: those around it have
-    /// come after it or went before, and the next reading is a second away. Beyond the places that are all known, that
-    /// of the next one behind it.
-    fn position(&self, task: &Task) -> Option<i64> {
-        let key = |place: &Place| Place::key(place.priority, place.is_fresh, place.id);
-        let own = Place::key(task.priority, task.delivery == 0, task.id);
-        let at = self.places.partition_point(|place| key(place) < own);
-        let place = self.places.get(at)?;
-        let is_its_own = key(place) == own;
-        let was_there = || place.rank > EXACT && task.ready_at.max(task.created_at) < self.at;
-        (is_its_own || was_there()).then_some(place.rank)
     }
 
     /// When a task at this place will probably start, from how many started lately.
@@ -305,7 +312,9 @@ mod tests {
             started_per_minute,
             ended_per_minute: 0.0,
         };
-        Reading { state, at: Utc::now(), places, submitted: 0 }
+        let at = Utc::now();
+        let line = Line::new(places, &[], state.ready, at);
+        Reading { state, at, line, submitted: 0 }
     }
 
     fn waiting(id: TaskId, priority: Priority, delivery: i32) -> Task {
@@ -321,41 +330,6 @@ mod tests {
         for (exact, told) in [(1, 1), (999, 999), (1_000, 1_000), (1_004, 1_000), (1_005, 1_010), (123_456, 123_000)] {
             assert_eq!(rounded(exact), told);
         }
-    }
-
-    #[test]
-    fn places_are_found_in_the_order_of_starts() {
-        let line = vec![
-            place(Priority::High, true, 50, 1),
-            place(Priority::Normal, false, 90, 2),
-            place(Priority::Normal, true, 10, 3),
-            place(Priority::Normal, true, 20, 4),
-            place(Priority::Low, true, 5, 5),
-        ];
-        let reading = reading(line, 0, 0, 0.0);
-        let at = |ms, priority, delivery| reading.position(&waiting(TaskId::first_at(ms), priority, delivery));
-        assert_eq!(at(50, Priority::High, 0), Some(1));
-        assert_eq!(at(90, Priority::Normal, 2), Some(2));
-        assert_eq!(at(20, Priority::Normal, 0), Some(4));
-        assert_eq!(at(5, Priority::Low, 0), Some(5));
-    }
-
-    #[test]
-    fn a_task_that_came_after_the_reading_is_told_no_place() {
-        let mut line: Vec<Place> = (1..=1_000).map(|n| place(Priority::Normal, true, n, n as i64)).collect();
-        line.push(place(Priority::Normal, true, 1_010, 1_010));
-        let reading = reading(line, 0, 0, 0.0);
-        let at = |ms, created_at| {
-            let task = waiting(TaskId::first_at(ms), Priority::Normal, 0);
-            reading.position(&Task { created_at, ready_at: created_at, ..task })
-        };
-        let (before, after) = (reading.at - TimeDelta::seconds(9), reading.at + TimeDelta::milliseconds(9));
-        assert_eq!((at(7, before), at(7, after)), (Some(7), Some(7)));
-        // Beyond the known places: that of the next one behind it, for those who stood there.
-        assert_eq!((at(1_005, before), at(1_005, after)), (Some(1_010), None));
-        assert_eq!((at(1_011, after), at(1_011, before)), (None, None));
-        let urgent = Task { created_at: after, ready_at: after, ..waiting(TaskId::first_at(1_011), Priority::High, 0) };
-        assert_eq!(reading.position(&urgent), None);
     }
 
     #[test]

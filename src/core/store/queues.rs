@@ -1,7 +1,8 @@
 //! Queues, as PostgreSQL knows them: what waits, what runs, who serves them, and how they fared minute by minute.
 //!
 //! Counting costs time in proportion to what waits (for 200,000 tasks, 10 ms of a core to count them and 80 ms to take
-//! their line), so nobody calls these verbs per poll: `serve` reads at most once a second, the sampler twice a minute.
+//! their whole line), so nobody calls these verbs per poll: `serve` counts at most once a second and reads a long line
+//! far less often, the sampler counts twice a minute.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     rows::{priority_number, priority_of},
-    statement::sql,
+    statement::{Statement, sql},
 };
 use crate::core::model::{Priority, TaskId};
 
@@ -131,14 +132,17 @@ impl Store {
         self.queue_states(names, CountReady::Here).await
     }
 
-    /// The state of one queue and its line, with what is ready counted only once.
-    pub async fn queue_with_line(&self, name: &str) -> Result<(QueueState, Vec<Place>), StoreError> {
-        let states = self.queue_states(Some(vec![name.to_owned()]), CountReady::Elsewhere).await?;
+    /// The state of one queue and the first places of its line, `most` of them. What is ready is counted only where
+    /// there may be more.
+    pub async fn queue_with_head(&self, name: &str, most: i64) -> Result<(QueueState, Vec<Place>), StoreError> {
+        let head = self.head(name, most).await?;
+        let length = head.len() as i64;
+        let count = if length < most { CountReady::Elsewhere } else { CountReady::Here };
+        let states = self.queue_states(Some(vec![name.to_owned()]), count).await?;
         let missing = || StoreError::Refused("a queue was asked for and not told".to_owned());
         let mut state = states.into_iter().next().ok_or_else(missing)?;
-        let line = self.line(name).await?;
-        state.ready = line.last().map_or(0, |last| last.rank);
-        Ok((state, line))
+        state.ready = state.ready.max(length);
+        Ok((state, head))
     }
 
     async fn queue_states(&self, names: Option<Vec<String>>, count: CountReady) -> Result<Vec<QueueState>, StoreError> {
@@ -192,9 +196,20 @@ impl Store {
         self.rows(statement).await
     }
 
+    async fn head(&self, queue: &str, most: i64) -> Result<Vec<Place>, StoreError> {
+        const HEAD: &str = "
+            SELECT t.priority, t.delivery = 0 AS is_fresh, t.id, row_number() OVER (ORDER BY t.priority, (t.delivery = 0), t.id) AS rank
+            FROM (SELECT priority, delivery, id FROM tasks
+                  WHERE queue = $1 AND status = 'PENDING' AND due_at IS NULL
+                  ORDER BY priority, (delivery = 0), id LIMIT $2) AS t
+            ORDER BY rank";
+        let statement = sql("head", HEAD).bind::<Text, _>(queue.to_owned()).bind::<BigInt, _>(most);
+        self.places(statement).await
+    }
+
     /// The line of a queue in the order in which its tasks start: its first thousand places, then as many places as
     /// tell a rank to three digits, and its last one. At most some four thousand, however long the line is.
-    async fn line(&self, queue: &str) -> Result<Vec<Place>, StoreError> {
+    pub async fn line(&self, queue: &str) -> Result<Vec<Place>, StoreError> {
         const LINE: &str = "
             SELECT priority, is_fresh, id, rank FROM (
                 SELECT t.priority, t.delivery = 0 AS is_fresh, t.id, row_number() OVER line AS rank,
@@ -203,7 +218,11 @@ impl Store {
                 WINDOW line AS (ORDER BY t.priority, (t.delivery = 0), t.id)) AS places
             WHERE rank <= 1000 OR is_last OR rank % greatest((10 ^ (floor(log(rank)) - 2))::bigint, 1) = 0
             ORDER BY rank";
-        let rows: Vec<PlaceRow> = self.rows(sql("line", LINE).bind::<Text, _>(queue.to_owned())).await?;
+        self.places(sql("line", LINE).bind::<Text, _>(queue.to_owned())).await
+    }
+
+    async fn places(&self, statement: Statement) -> Result<Vec<Place>, StoreError> {
+        let rows: Vec<PlaceRow> = self.rows(statement).await?;
         let place = |row: PlaceRow| Place {
             priority: priority_of(row.priority),
             is_fresh: row.is_fresh,
