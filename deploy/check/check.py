@@ -11,8 +11,10 @@ rules are checked themselves: defects are put in, and each must be objected to.
 import copy
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import kubernetes_validate
 import yaml
@@ -30,6 +32,7 @@ CUSTOM = {
     "TriggerAuthentication": keda.TriggerAuthentication,
     "ServiceMonitor": prometheus_operator.ServiceMonitor,
     "PodMonitor": prometheus_operator.PodMonitor,
+    "PrometheusRule": prometheus_operator.PrometheusRule,
 }
 
 
@@ -75,6 +78,22 @@ def lost(thing, known, path=""):
     elif isinstance(thing, list):
         for number, (one, other) in enumerate(zip(thing, known)):
             yield from lost(one, other, f"{path}[{number}]")
+
+
+def image_objections(overlay):
+    """Whoever copies an overlay and names an image of their own gets it in every container."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = pathlib.Path(folder) / "kubernetes"
+        shutil.copytree(ROOT / "deploy/kubernetes", copied)
+        file = copied / "overlays" / overlay.name / "kustomization.yaml"
+        kustomization = yaml.safe_load(file.read_text())
+        kustomization["images"] = [{"name": "longrun", "newName": "own.example.com/tasks", "newTag": "7.0.0"}]
+        file.write_text(yaml.safe_dump(kustomization))
+        for thing in render(file.parent):
+            pod = thing.get("spec", {}).get("template", {}).get("spec", {})
+            for container in pod.get("containers", []) + pod.get("initContainers", []):
+                if container["image"] != "own.example.com/tasks:7.0.0":
+                    yield f"{thing['kind']}/{thing['metadata']['name']}: keeps the image {container['image']}"
 
 
 def settings_of(app):
@@ -137,8 +156,30 @@ def defects(things):
     yield "does not wait for the migration", change(
         lambda t: one(t, "Deployment", "serve")["spec"]["template"]["spec"].pop("initContainers")
     )
+    yield "has 0 disruption budgets", change(lambda t: t.remove(one(t, "PodDisruptionBudget", "work-heavy")))
+    yield "holds up the draining", change(
+        lambda t: one(t, "PodDisruptionBudget", "serve")["spec"].pop("unhealthyPodEvictionPolicy")
+    )
+    yield "refuses what is not named", change(
+        lambda t: one(t, "NetworkPolicy", "everybody")["spec"].update(podSelector={"matchLabels": {"a": "b"}})
+    )
+    yield "which it does not serve", change(
+        lambda t: one(t, "ScaledObject", "work-default")["spec"]["triggers"][0]["metadata"].update(
+            url="http://serve.longrun.svc/autoscale/heavy"
+        )
+    )
+    yield "do not find its job", change(lambda t: one(t, "ServiceMonitor", "serve")["spec"].pop("jobLabel"))
+    yield "is not deploy/prometheus", change(
+        lambda t: one(t, "PrometheusRule", "longrun")["spec"]["groups"][0]["rules"].pop()
+    )
     yield "unknown key", change(lambda t: one(t, "ScaledObject", "work-default")["spec"].update(pollInterval=3))
     yield "Additional properties", change(lambda t: one(t, "Deployment", "serve")["spec"].update(replica=3))
+
+
+def objections_to(things, settings):
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    of_schemas = [objection for thing in things for objection in schema_objections(thing)]
+    return of_schemas + rules.objections(things, settings) + list(rules.monitoring_objections(things, alerts))
 
 
 def main(app):
@@ -148,7 +189,7 @@ def main(app):
     for overlay in overlays:
         things = render(overlay)
         count += len(things)
-        found = [o for thing in things for o in schema_objections(thing)] + rules.objections(things, settings)
+        found = objections_to(things, settings) + list(image_objections(overlay))
         objections += [f"{overlay.name}: {objection}" for objection in found]
     objections += check_compose(settings)
     run(TOOLS / "hadolint", "--failure-threshold", "info", "Containerfile")
@@ -158,7 +199,7 @@ def main(app):
 
     full, number = render(ROOT / "deploy/kubernetes/overlays/full"), 0
     for words, things in defects(full):
-        found = [o for thing in things for o in schema_objections(thing)] + rules.objections(things, settings)
+        found = objections_to(things, settings)
         number += 1
         if not any(words in objection for objection in found):
             sys.exit(f"a defect went unnoticed: nothing says {words!r}, only {found}")

@@ -3,6 +3,8 @@
 import itertools
 import re
 
+ALERTS = r'job=~"([^"]+)"'
+
 # What docs/kubernetes.md asks the Secret to hold.
 SECRET = {"DATABASE_URL", "REDIS_URL", "MONITOR_KEY"}
 # After APP_GRACE: APP_STOP_TIMEOUT, handing back, and the end of the process.
@@ -21,9 +23,43 @@ def objections(things, settings):
     for one, other in itertools.permutations(deployments, 2):
         if selects(one["spec"]["selector"]["matchLabels"], labels(other)):
             found.append(f"two Deployments select the same pods: {one['metadata']['name']}, {other['metadata']['name']}")
+    for deployment in deployments:
+        found += [f"Deployment/{deployment['metadata']['name']}: {o}" for o in eviction_objections(deployment, things)]
     for thing in things:
         found += [f"{thing['kind']}/{thing['metadata']['name']}: {o}" for o in reference_objections(thing, things)]
+    policies = [thing["spec"] for thing in things if thing["kind"] == "NetworkPolicy"]
+    if {"Ingress", "Egress"} not in [set(policy["policyTypes"]) for policy in policies if policy["podSelector"] == {}]:
+        found.append("no NetworkPolicy refuses what is not named")
     return found
+
+
+def eviction_objections(deployment, things):
+    budgets = [
+        thing["spec"]
+        for thing in things
+        if thing["kind"] == "PodDisruptionBudget" and selects(thing["spec"]["selector"]["matchLabels"], labels(deployment))
+    ]
+    if len(budgets) != 1:
+        yield f"has {len(budgets)} disruption budgets: with more than one nothing can be evicted"
+    elif budgets[0].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+        yield "holds up the draining of a node while it is not ready"
+
+
+def monitoring_objections(things, alerts):
+    """The alerts are those of deploy/prometheus, and find the jobs that the monitors make."""
+    for thing in things:
+        name = f"{thing['kind']}/{thing['metadata']['name']}"
+        if thing["kind"] == "PrometheusRule" and thing["spec"]["groups"] != alerts["groups"]:
+            yield f"{name}: is not deploy/prometheus/alerts.yaml"
+        if thing["kind"] in ("ServiceMonitor", "PodMonitor"):
+            spec = thing["spec"]
+            kinds = ["Service"] if thing["kind"] == "ServiceMonitor" else ["Deployment"]
+            found = [labels(t) if "template" in t["spec"] else t["metadata"]["labels"] for t in things if t["kind"] in kinds]
+            for target in [target for target in found if selects(spec["selector"]["matchLabels"], target)]:
+                job = target.get(spec.get("jobLabel"), "")
+                jobs = re.findall(ALERTS, str(alerts))
+                if not jobs or not all(re.fullmatch(wanted, job) for wanted in jobs):
+                    yield f"{name}: the alerts do not find its job {job!r}"
 
 
 def pod_objections(workload, settings):
@@ -106,6 +142,13 @@ def reference_objections(thing, things):
         names = [other["metadata"]["name"] for other in things if other["kind"] == "Deployment"]
         if spec["scaleTargetRef"]["name"] not in names:
             yield "scales nothing"
+        for trigger in spec.get("triggers", []):
+            queue = trigger["metadata"]["url"].rsplit("/", 1)[-1]
+            scaled = [t for t in things if t["kind"] == "Deployment" and t["metadata"]["name"] == spec["scaleTargetRef"]["name"]]
+            for deployment in scaled:
+                env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+                if {"name": "APP_QUEUES", "value": queue} not in env:
+                    yield f"is scaled by the queue {queue}, which it does not serve"
         least = spec.get("minReplicas", spec.get("minReplicaCount"))
         if not 2 <= least <= spec.get("maxReplicas", spec.get("maxReplicaCount")):
             yield "its bounds are no bounds, or one pod may be all there is"
@@ -120,6 +163,8 @@ def compose_objections(everything, plain, settings):
         for name in service["environment"]:
             if name.startswith("APP_") and name not in settings[role]:
                 yield f"compose.yaml: {name} is no setting of {role}"
+        if not service.get("logging", {}).get("options", {}).get("max-size"):
+            yield f"compose.yaml: the log of {role} grows without end"
         if not (service.get("read_only") and service.get("cap_drop") == ["ALL"]):
             yield f"compose.yaml: {role} has a writable root or capabilities"
     work = services["work"]
