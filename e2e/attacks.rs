@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Deployment, raw_exchange};
+use crate::harness::{Deployment, Stopwatch, raw_exchange};
 
 /// Statuses that are right for an attack: what is refused, with or without saying that it exists.
 const REFUSED: &[u16] = &[400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 417, 422, 431];
@@ -358,8 +358,14 @@ fn none_is_answered_with_5xx_and_none_changes_anything() {
 fn run(address: SocketAddr, attacks: &[Attack]) -> Vec<String> {
     let mut wrong = Vec::new();
     for attack in attacks {
+        let watch = Stopwatch::start();
+        let mut answer = raw_exchange(address, &attack.bytes);
+        // A server that stood still may have found its database silent for too long.
+        while watch.lost() > Duration::ZERO && answer.as_ref().is_some_and(|answer| answer.status == 503) {
+            answer = raw_exchange(address, &attack.bytes);
+        }
         // No answer at all is an answer too: the connection is closed.
-        let Some(answer) = raw_exchange(address, &attack.bytes) else { continue };
+        let Some(answer) = answer else { continue };
         if !REFUSED.contains(&answer.status) && !attack.may_be.contains(&answer.status) {
             wrong.push(format!("{}: {answer}", attack.what));
         }
@@ -374,7 +380,7 @@ fn headers_that_never_end_are_given_up() {
     let mut serve = deployment.serve();
     let mut slow = TcpStream::connect(serve.address()).unwrap();
     slow.write_all(b"GET /tasks HTTP/1.1\r\nhost: x\r\n").unwrap();
-    slow.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
     let mut answer = Vec::new();
     // It ends by the server's doing: with an answer or without.
     slow.read_to_end(&mut answer).expect("the server closes the connection");

@@ -3,13 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{App, Client, Deployment, LONG, new_folder, until};
+use crate::harness::{App, Client, Deployment, LONG, Stopwatch, new_folder, until};
 
 /// How soon a slot is free, and everything gone.
 const SOON: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ pub fn processes_of(id: &str) -> Vec<String> {
 
 #[track_caller]
 fn all_gone(id: &str, within: Duration) {
-    let began = Instant::now();
+    let began = Stopwatch::start();
     until("no process of the task is left", LONG, || processes_of(id).is_empty().then_some(()));
     assert!(began.elapsed() <= within, "it took {:?}", began.elapsed());
 }
@@ -177,7 +177,7 @@ fn a_command_that_ignores_sigterm_is_killed_with_all_that_it_has_forked() {
     until("it runs", LONG, || (!client.logs(&id).is_empty() && processes_of(&id).len() >= 4).then_some(()));
     let next = submit(client, "stubborn");
     client.cancel(&id).expect(204);
-    let cancelled = Instant::now();
+    let cancelled = Stopwatch::start();
     client.wait_status(&next, "RUNNING", LONG);
     assert!(cancelled.elapsed() < SOON + Duration::from_secs(1), "the slot was free after {:?}", cancelled.elapsed());
     assert!(processes_of(&id).is_empty(), "{:?}", processes_of(&id));
@@ -227,7 +227,7 @@ fn nothing_outlives_a_worker_that_is_killed_and_each_task_is_recovered_once() {
     let ids: Vec<String> = (0..20).map(|_| submit(&client, "long")).collect();
     until("all run", LONG, || ids.iter().all(|id| processes_of(id).len() >= 3).then_some(()));
     work.kill();
-    let killed = Instant::now();
+    let killed = Stopwatch::start();
     until("all are gone", LONG, || ids.iter().all(|id| processes_of(id).is_empty()).then_some(()));
     assert!(killed.elapsed() < SOON, "it took {:?}", killed.elapsed());
     let _next = deployment.work();

@@ -345,7 +345,7 @@ fn answers_are_held_as_the_client_prefers() {
     let held = client.post("/tasks", text.clone(), &[("prefer", "respond-async, wait=30")]).expect(200);
     assert_eq!((held.json()["status"].clone(), held.header("preference-applied")), (json!("SUCCESS"), Some("wait=30")));
     assert_eq!((held.header("retry-after"), held.header("vary")), (None, Some("Prefer")));
-    let long = json!({"vector_data": [1.0], "duration": 60}).to_string();
+    let long = json!({"vector_data": [1.0], "duration": 600}).to_string();
     let key = [("prefer", "wait=1"), ("idempotency-key", "k")];
     let late = client.post("/tasks", long.clone(), &key).expect(202);
     assert!(late.header("retry-after").is_some() && late.header("preference-applied") == Some("wait=1"));

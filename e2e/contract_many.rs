@@ -56,7 +56,7 @@ fn a_cancelled_task_is_not_retried_before_its_attempt_has_stopped() {
     let deployment = Deployment::new();
     let (mut serve, work) = (deployment.serve(), deployment.work());
     let client = serve.client();
-    let id = client.submit(&vector(60));
+    let id = client.submit(&vector(600));
     client.wait_status(&id, "RUNNING", LONG);
     work.signal(Signal::SIGSTOP);
     client.cancel(&id).expect(204);

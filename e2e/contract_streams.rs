@@ -3,7 +3,7 @@
 //! A connection to the database plays the attempt here, so that a test decides when a line is written.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +18,7 @@ use tokio::{
     sync::{Semaphore, mpsc::Sender},
 };
 
-use crate::harness::{Client, Deployment, LONG, Proxy, Sql};
+use crate::harness::{Client, Deployment, LONG, Proxy, Sql, free_port};
 
 /// A task that runs, as far as its row says.
 fn running(sql: &Sql) -> String {
@@ -60,7 +60,7 @@ fn finish(deployment: &Deployment, sql: &Sql, id: &str) {
 #[test]
 fn a_stream_cut_twenty_times_has_every_line_once_and_one_end() {
     const CUTS: usize = 20;
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port(Ipv4Addr::LOCALHOST);
     let deployment = Deployment::new().set("APP_BIND", format!("127.0.0.1:{port}"));
     let mut serve = deployment.serve();
     serve.address();

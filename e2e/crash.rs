@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{Deployment, LONG, until};
 
 /// Lease and sweep of these tests, and a busy machine.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_secs(120);
 
 #[test]
 fn kill_minus_nine_in_mid_task() {
@@ -41,7 +41,7 @@ fn a_paused_worker_cannot_overwrite_its_successor() {
     let deployment = Deployment::new().set("APP_LEASE", "2s");
     let (mut serve, mut first) = (deployment.serve(), deployment.work());
     let client = serve.client();
-    let id = client.submit(&json!({"vector_data": [1.0], "duration": 2}));
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 5}));
     client.wait_status(&id, "RUNNING", LONG);
     first.signal(Signal::SIGSTOP);
     let _second = deployment.work();
@@ -64,7 +64,7 @@ fn a_rollout_hands_over_and_charges_nothing() {
     let deployment = Deployment::new().set("APP_GRACE", "0s");
     let (mut serve, mut first) = (deployment.serve(), deployment.work());
     let client = serve.client();
-    let id = client.submit(&json!({"vector_data": [1.0], "duration": 5}));
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 15}));
     client.wait(&id, "progress", LONG, |task| task["progress"]["current"].as_i64().is_some_and(|step| step >= 1));
     let mut second = deployment.work();
     second.wait_for_line("worker started");

@@ -1,6 +1,7 @@
 //! Dashboard: the page under `/ui/` in a real browser, and the stream that feeds it.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Deployment, Direction, EventStream, Flow, LONG, Proxy, Services, Site, browse, browse_with,
+    Browser, Client, Deployment, Direction, EventStream, Flow, LONG, Proxy, Services, Site, free_port,
     run_module_tests, until,
 };
 
@@ -105,7 +106,7 @@ fn tasks_are_submitted_watched_cancelled_and_retried() {
     let deployment = Deployment::new().set("APP_OUTBOUND_ALLOW", "127.0.0.0/8");
     let site = Site::start();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
-    browse("submits", serve.address(), &[&site.url("/hostile")]);
+    Browser::take().run("submits", serve.address(), &[&site.url("/hostile")]);
 }
 
 #[test]
@@ -113,20 +114,23 @@ fn a_storm_of_updates_disturbs_nobody() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let client = serve.client();
+    let browser = Browser::take();
     let ids: Vec<String> = (0..12).map(|_| client.submit(&vector(3_600))).collect();
     ids.iter().for_each(|id| drop(client.wait_status(id, "RUNNING", LONG)));
     let calm = Arc::new(AtomicBool::new(false));
-    browse_with("keeps_its_calm", serve.address(), &[], |what| match what {
+    browser.run_with("keeps_its_calm", serve.address(), &[], |what| match what {
         "storm" => {
-            let (sql, calm) = (deployment.sql(), calm.clone());
+            let (sql, calm, ids) = (deployment.sql(), calm.clone(), ids.clone());
             std::thread::spawn(move || {
-                while !calm.load(Ordering::Relaxed) {
+                // Row by row: one statement over all would lock them in an order of its own, against the worker's.
+                for id in ids.iter().cycle().take_while(|_| !calm.load(Ordering::Relaxed)) {
                     sql.change(
                         "UPDATE tasks SET version = version + 1, progress_current = (random() * 100)::bigint,
-                                progress_total = 100, progress_at = clock_timestamp() WHERE status = 'RUNNING'",
-                        &[],
+                                progress_total = 100, progress_at = clock_timestamp()
+                         WHERE id = from_ulid($1) AND status = 'RUNNING'",
+                        &[id],
                     );
-                    std::thread::sleep(Duration::from_millis(10));
+                    std::thread::sleep(Duration::from_millis(2));
                 }
             });
         }
@@ -148,7 +152,7 @@ fn many_are_retried_at_once() {
     };
     (0..3).for_each(|_| drop(client.submit(&fail())));
     failed(3);
-    browse_with("acts_on_many", serve.address(), &[], |_| {
+    Browser::take().run_with("acts_on_many", serve.address(), &[], |_| {
         client.post("/tasks/batch", Value::from(vec![fail(); 120]).to_string(), &[]).expect(202);
         failed(123);
         work.stop();
@@ -159,7 +163,7 @@ fn many_are_retried_at_once() {
 fn queues_are_paused_and_resumed() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
-    browse("pauses", serve.address(), &[]);
+    Browser::take().run("pauses", serve.address(), &[]);
 }
 
 #[test]
@@ -171,7 +175,7 @@ fn a_long_list_is_paged_to_its_end() {
     for _ in 0..10 {
         client.post("/tasks/batch", batch.clone(), &[]).expect(202);
     }
-    browse("pages_to_the_end", serve.address(), &["10000"]);
+    Browser::take().run("pages_to_the_end", serve.address(), &["10000"]);
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn an_address_is_a_view() {
         let id = client.submit(&json!({"vector_data": [1.0], "duration": 0, "metadata": {"tenant": tenant}}));
         client.wait_status(&id, "SUCCESS", LONG);
     }
-    browse("addresses_are_views", serve.address(), &[]);
+    Browser::take().run("addresses_are_views", serve.address(), &[]);
 }
 
 #[test]
@@ -192,7 +196,7 @@ fn the_keyboard_is_enough() {
     let mut serve = deployment.serve();
     let client = serve.client();
     (0..3).for_each(|_| drop(client.submit(&vector(0))));
-    browse("works_by_keyboard", serve.address(), &[]);
+    Browser::take().run("works_by_keyboard", serve.address(), &[]);
 }
 
 #[test]
@@ -208,7 +212,7 @@ fn hostile_texts_are_shown_and_nothing_else() {
         "(.*[ is no pattern",
     ];
     write_lines(&deployment, &id, lines.iter().map(|line| (*line).to_owned()));
-    browse("shows_hostile_texts", serve.address(), &[&id]);
+    Browser::take().run("shows_hostile_texts", serve.address(), &[&id]);
 }
 
 #[test]
@@ -216,9 +220,10 @@ fn a_wrong_clock_tells_no_wrong_ages() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let client = serve.client();
+    let browser = Browser::take();
     let id = client.submit(&vector(600));
     client.wait_status(&id, "RUNNING", LONG);
-    browse("trusts_the_servers_clock", serve.address(), &[&id]);
+    browser.run("trusts_the_servers_clock", serve.address(), &[&id]);
 }
 
 #[test]
@@ -226,26 +231,30 @@ fn axe_finds_nothing_serious() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let client = serve.client();
+    let browser = Browser::take();
     let ids: Vec<String> = [600, 600, 0].into_iter().map(|duration| client.submit(&vector(duration))).collect();
     client.cancel(&ids[1]).expect(204);
     client.submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
     client.submit(&json!({"vector_data": [1.0], "options": {"queue": "gpu"}}));
     client.wait_status(&ids[2], "SUCCESS", LONG);
-    browse("is_accessible", serve.address(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    browser.run("is_accessible", serve.address(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[cfg(feature = "faults")]
 #[test]
 fn a_server_that_is_killed_and_comes_back_costs_no_line() {
-    let deployment = with_test_types();
+    // The same port after the restart.
+    let deployment =
+        with_test_types().set("APP_BIND", SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST))));
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let address = serve.address();
     let client = serve.client();
+    let browser = Browser::take();
     let id = client.submit(&talkative());
-    browse_with("survives_a_restart", address, &[&id], |what| match what {
+    browser.run_with("survives_a_restart", address, &[&id], |what| match what {
         "kill" => serve.kill(),
         "start" => {
-            serve = deployment.serve_with(&[("APP_BIND", &address.to_string())]);
+            serve = deployment.serve();
             serve.address();
         }
         _ => drop(client.cancel(&id).expect(204)),
@@ -257,9 +266,10 @@ fn a_server_that_is_killed_and_comes_back_costs_no_line() {
 fn a_connection_that_says_nothing_is_noticed() {
     let deployment = with_test_types();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let browser = Browser::take();
     let id = serve.client().submit(&talkative());
     let proxy = Proxy::before(serve.address().port());
-    browse_with("notices_a_dead_connection", proxy.address(), &[&id], |what| match what {
+    browser.run_with("notices_a_dead_connection", proxy.address(), &[&id], |what| match what {
         "swallow" => proxy.set(Direction::ToClient, Flow::Swallow),
         _ => proxy.set(Direction::ToClient, Flow::Pass),
     });
@@ -269,15 +279,16 @@ fn a_connection_that_says_nothing_is_noticed() {
 fn seven_tabs_leave_connections_to_the_buttons() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let browser = Browser::take();
     let id = serve.client().submit(&vector(600));
-    browse("seven_tabs", serve.address(), &[&id]);
+    browser.run("seven_tabs", serve.address(), &[&id]);
 }
 
 #[test]
 fn another_version_is_met_without_a_blank_page() {
     let deployment = Deployment::new();
     let mut serve = deployment.serve();
-    browse("meets_another_version", serve.address(), &[]);
+    Browser::take().run("meets_another_version", serve.address(), &[]);
 }
 
 #[test]
@@ -285,7 +296,7 @@ fn what_is_away_is_told() {
     let services = Services::private();
     let deployment = Deployment::on(&services);
     let mut serve = deployment.serve();
-    browse_with("tells_what_is_away", serve.address(), &[], |what| match what {
+    Browser::take().run_with("tells_what_is_away", serve.address(), &[], |what| match what {
         "redis-away" => services.redis.stop(),
         _ => services.redis.start(),
     });
@@ -301,6 +312,7 @@ fn screenshots() {
     let deployment = Deployment::new().set("APP_OUTBOUND_ALLOW", "127.0.0.0/8");
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let client = serve.client();
+    let browser = Browser::take();
     let task = |body: Value| client.submit(&body);
     for n in 0..24 {
         let tenant = if n % 3 == 0 { "globex" } else { "acme" };
@@ -324,5 +336,5 @@ fn screenshots() {
         (client.task(&running[0])["progress"]["percent"].as_f64()? > 20.0).then_some(())
     });
     let folder = std::path::Path::new("docs/screenshots").canonicalize().expect("docs/screenshots is there");
-    browse("screenshots", serve.address(), &[&folder.to_string_lossy(), &running[1], &failed]);
+    browser.run("screenshots", serve.address(), &[&folder.to_string_lossy(), &running[1], &failed]);
 }

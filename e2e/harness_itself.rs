@@ -9,7 +9,9 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Direction, Flow, HttpServer, LONG, Proxy, Reply, Services, Site, Sql, raw_request, until};
+use crate::harness::{
+    Client, Direction, Flow, HttpServer, LONG, Proxy, Reply, Services, Site, Sql, Stopwatch, raw_request, until,
+};
 
 #[test]
 fn the_shared_servers_answer() {
@@ -86,6 +88,68 @@ fn the_run_that_is_interrupted() {
     let told = format!("{place} {} {}\n", services.postgres.pid(), services.redis.pid());
     std::fs::write(std::path::Path::new(&folder).join("told"), told).unwrap();
     std::thread::sleep(LONG);
+}
+
+/// This binary, started again with one test in it, stands for a machine that stands still.
+#[test]
+fn a_standstill_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok().filter(|text| text.ends_with('\n'));
+    let mut run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "harness_itself::the_run_that_stands_still", "--nocapture"])
+        .env("LONGRUN_E2E_STANDS_STILL", folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the stopwatch runs", LONG, || told("runs"));
+    let pid = nix::unistd::Pid::from_raw(run.id().cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
+    std::fs::write(folder.path().join("go on"), "\n").unwrap();
+    assert!(run.wait().unwrap().success());
+    let text = told("measured").expect("it has measured");
+    let seconds: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let [elapsed, lost, on_the_wall] = seconds[..] else { panic!("{text}") };
+    assert!(on_the_wall >= 2.0 && lost >= 1.5, "{text}");
+    assert!(elapsed <= on_the_wall - 1.5, "{text}");
+}
+
+/// See above; by itself it does nothing.
+#[test]
+fn the_run_that_stands_still() {
+    let Some(folder) = std::env::var_os("LONGRUN_E2E_STANDS_STILL") else { return };
+    let folder = std::path::PathBuf::from(folder);
+    let watch = Stopwatch::start();
+    std::fs::write(folder.join("runs"), "\n").unwrap();
+    until("it goes on", Duration::from_secs(60), || folder.join("go on").exists().then_some(()));
+    let seconds = [watch.elapsed(), watch.lost(), watch.on_the_wall()].map(|time| time.as_secs_f64());
+    std::fs::write(folder.join("measured"), format!("{} {} {}\n", seconds[0], seconds[1], seconds[2])).unwrap();
+}
+
+#[test]
+fn a_wait_has_an_end_and_a_time_without_standstills_is_all_there_is() {
+    let watch = Stopwatch::start();
+    let waited = std::panic::catch_unwind(|| until("never", Duration::from_millis(200), || None::<()>));
+    assert!(waited.is_err() && watch.on_the_wall() >= Duration::from_millis(200));
+    assert!(watch.is_over(Duration::from_millis(1)) && !watch.is_over(LONG));
+}
+
+/// A page that was cut short is no list.
+#[test]
+fn a_list_is_asked_for_again_until_it_is_whole() {
+    let server = HttpServer::start(|request, earlier| {
+        let next = vec![("link", "</tasks?cursor=x>; rel=\"next\"".to_owned())];
+        match (request.path.as_str(), earlier) {
+            ("/tasks?limit=2", _) => Reply::Whole(200, next, b"[1, 2]".to_vec()),
+            (_, 0) => Reply::Whole(200, next, b"[1]".to_vec()),
+            _ => Reply::Whole(200, vec![], b"[1, 2, 3]".to_vec()),
+        }
+    });
+    let client = Client::new(server.address());
+    assert_eq!(client.list("").len(), 3);
+    assert_eq!(client.list("?limit=2").len(), 2, "that is a whole page");
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::harness::{Deployment, Sql, until};
+use crate::harness::{Deployment, Sql, found_within, until};
 
 /// A worker looks at its own list every ten seconds; nothing else takes longer to be cleaned up.
-const CLEANED_UP: Duration = Duration::from_secs(60);
+const CLEANED_UP: Duration = Duration::from_secs(120);
 
 /// The row of a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,16 +69,13 @@ pub fn events(sql: &Sql, id: &str) -> Vec<Event> {
 #[track_caller]
 pub fn wait(sql: &Sql, id: &str, what: &str, wanted: impl Fn(&Entry) -> bool) -> Entry {
     let mut last = None;
-    let began = std::time::Instant::now();
-    while began.elapsed() < CLEANED_UP {
-        let now = entry(sql, id);
-        if wanted(&now) {
-            return now;
-        }
-        last = Some(now);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("task {id} did not become {what} within {CLEANED_UP:?}; it is {last:?}\n{:#?}", events(sql, id));
+    let found = found_within(CLEANED_UP, || {
+        let now = last.insert(entry(sql, id));
+        wanted(now).then(|| now.clone())
+    });
+    found.unwrap_or_else(|| {
+        panic!("task {id} did not become {what} within {CLEANED_UP:?}; it is {last:?}\n{:#?}", events(sql, id))
+    })
 }
 
 /// Waits until a task has this status.
@@ -143,8 +140,7 @@ pub fn check_counted(sql: &Sql, id: &str, steps: u64) {
 #[track_caller]
 pub fn wait_until_clean(deployment: &Deployment, sql: &Sql) {
     let mut left = String::new();
-    let began = std::time::Instant::now();
-    while began.elapsed() < CLEANED_UP {
+    let is_clean = found_within(CLEANED_UP, || {
         let lists = deployment.redis::<Vec<String>>(&["KEYS", "v1:[ri]*"]);
         let running: i64 = sql.value(
             "SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'RUNNING') OR worker_id IS NOT NULL
@@ -155,13 +151,10 @@ pub fn wait_until_clean(deployment: &Deployment, sql: &Sql) {
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'",
             &[],
         );
-        if lists.is_empty() && running == 0 && open == 0 {
-            return;
-        }
         left = format!("lists {lists:?}, {running} tasks, {open} open transactions");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("after {CLEANED_UP:?} there is still something left: {left}");
+        (lists.is_empty() && running == 0 && open == 0).then_some(())
+    });
+    assert!(is_clean.is_some(), "after {CLEANED_UP:?} there is still something left: {left}");
 }
 
 /// Waits until the database's clock says that this is true of a task: `ready_at < clock_timestamp()`.

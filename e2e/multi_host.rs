@@ -3,12 +3,12 @@
 //!
 //! It needs root and says so where it is not (harness::hosts).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::{
-    harness::{App, Client, Deployment, Host, LONG, Network, Services, Sql, until},
+    harness::{App, Client, Deployment, Host, LONG, Network, Services, Sql, Stopwatch, until},
     ledger::{self, check_counted, entry, wait_status, wait_until_clean},
 };
 
@@ -127,7 +127,7 @@ fn its_tasks_go_on_elsewhere(also_from_redis: bool) {
         let followed = house.clients[1].stream(&its[0], Some("0"));
         let cut_from: Vec<&Host> =
             if also_from_redis { vec![&place.postgres, &place.redis] } else { vec![&place.postgres] };
-        let (alone, began) = (&place.work[0], Instant::now());
+        let (alone, began) = (&place.work[0], Stopwatch::start());
         cut_from.iter().for_each(|host| place.network.cut(alone, host));
         for id in &its {
             let entry = ledger::wait(&house.sql, id, "running elsewhere", |entry| entry.delivery == 2);
@@ -136,7 +136,11 @@ fn its_tasks_go_on_elsewhere(also_from_redis: bool) {
         }
         let took = began.elapsed();
         assert!(took < LEASE + SWEEP + SLACK, "it took {took:?} until the tasks of the lost worker went on");
-        eprintln!("figure: cut off, {} tasks: all run elsewhere after {:.1} s", its.len(), took.as_secs_f64());
+        eprintln!(
+            "figure: cut off, {} tasks: all run elsewhere after {:.1} s",
+            its.len(),
+            began.on_the_wall().as_secs_f64()
+        );
         house.short_tasks_go_through();
         let begun_again = its.iter().filter(|id| {
             ledger::events(&house.sql, id).iter().any(|event| event.message.as_deref() == Some("step 1 in delivery 2"))

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{Deployment, Direction, Flow, LONG, Proxy, Services, until};
 
 /// Response timeouts, reconnects, a renewal or two, and a busy machine.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(120);
 
 /// Redis has moved an id to the worker's list and the worker never hears of it.
 #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{App, Client, Deployment, LONG, Services};
 
 /// After everything is back: lease, sweep, backoffs, and a busy machine.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(120);
 
 /// A private world with tasks queued, half of them of a second, so that some run while things fall.
 struct World<'a> {

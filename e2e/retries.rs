@@ -17,7 +17,8 @@ fn a_page_that_comes_on_the_third_try() {
     let client = serve.client();
     let id = client.submit(&json!({"task_type": "web_scrape", "url": site.url("/500-twice")}));
     let waiting = client.wait(&id, "the wait for the second attempt", LONG, |task| task["pending_reason"] == "retry");
-    assert_eq!((&waiting["status"], &waiting["retry_count"]), (&json!("PENDING"), &json!(1)));
+    // The first wait takes a second or two: a machine that stood still for so long shows the next one.
+    assert!(waiting["status"] == "PENDING" && [json!(1), json!(2)].contains(&waiting["retry_count"]), "{waiting:#}");
     assert_eq!(waiting["last_error"]["code"], "http_status");
     assert!(waiting["ready_at"].is_string());
     let task = client.wait_final(&id, LONG);
@@ -79,7 +80,7 @@ fn a_delayed_task_starts_when_it_is_due() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let client = serve.client();
-    let id = client.submit(&json!({"vector_data": [1.0], "duration": 0, "options": {"delay": "2s"}}));
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 0, "options": {"delay": "5s"}}));
     let waiting = client.task(&id);
     assert_eq!((&waiting["status"], &waiting["pending_reason"]), (&json!("PENDING"), &json!("scheduled")));
     let task = client.wait_final(&id, LONG);

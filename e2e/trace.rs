@@ -22,6 +22,16 @@ fn is_below(span: &Span, ancestor: &str, all: &[Span]) -> bool {
     false
 }
 
+/// Waits until spans of these names have come: on a machine that stands still, the bounded time in which a process that
+/// leaves sends its last ones may be over before any of it was of use.
+#[track_caller]
+fn all_are_sent(collector: &OtlpReceiver, names: &[&str]) {
+    until(&format!("spans of these names have come: {names:?}"), LONG, || {
+        let spans = collector.spans();
+        names.iter().all(|name| spans.iter().any(|span| span.name == *name)).then_some(())
+    });
+}
+
 #[test]
 fn one_trace_goes_from_the_client_to_the_scraped_site() {
     let (collector, site) = (OtlpReceiver::start(), Site::start());
@@ -37,6 +47,7 @@ fn one_trace_goes_from_the_client_to_the_scraped_site() {
     assert_eq!(task["trace_id"], TRACE);
     let id = task["task_id"].as_str().unwrap();
     client.wait_status(id, "SUCCESS", LONG);
+    all_are_sent(&collector, &["POST /tasks", "submit default", "push", "process web_scrape", "finish", "GET"]);
     // Leaving sends what still waits.
     serve.stop();
     work.stop();
@@ -110,6 +121,10 @@ fn every_retry_is_linked_to_the_submit_and_failures_are_marked() {
     let client = serve.client();
     let id = client.submit(&json!({"task_type": "web_scrape", "url": site.url("/500-twice")}));
     let task = client.wait_status(&id, "SUCCESS", LONG);
+    until("all attempts are in the trace", LONG, || {
+        (collector.spans().iter().filter(|span| span.name == "process web_scrape").count() == 3).then_some(())
+    });
+    all_are_sent(&collector, &["submit default"]);
     serve.stop();
     work.stop();
     let all = collector.spans();
@@ -165,6 +180,7 @@ fn the_sampler_decides_and_the_callers_decision_is_kept() {
     let unsampled = submit(&[]);
     assert_eq!(unsampled["trace_id"].as_str().unwrap().len(), 32, "it has a trace that nobody records");
     submit(&[("traceparent", &format!("00-{TRACE}-{CALLER}-01"))]);
+    all_are_sent(&collector, &["process vector_processing"]);
     serve.stop();
     work.stop();
     let spans = collector.spans();

@@ -1,10 +1,10 @@
 //! Keys: made and revoked while servers run.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Deployment, LONG, raw_request, until};
+use crate::harness::{Deployment, LONG, Stopwatch, raw_request, until};
 
 /// What is promised for a key that is revoked.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ fn a_new_key_works_at_once_and_a_revoked_one_ends_within_seconds() {
     let id = clients[0].with_key(&key).submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
     let streams = clients.each_ref().map(|client| client.with_key(&key).stream(&id, None));
     assert_eq!(deployment.run(&["keys", "revoke", "short"]).code, Some(0));
-    let revoked = Instant::now();
+    let revoked = Stopwatch::start();
     for client in &clients {
         until("the key is refused", LONG, || {
             (client.with_key(&key).status("GET", "/tasks", None) == 401).then_some(())

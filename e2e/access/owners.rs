@@ -61,7 +61,7 @@ fn a_worker_shows_how_much_it_runs_and_not_what_of_others() {
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let [one, two, root] = three(&deployment, &serve.client());
     let monitor = serve.client().with_key(&deployment.key("prometheus", "monitor"));
-    let id = one.submit(&json!({"vector_data": [1.0], "duration": 60}));
+    let id = one.submit(&json!({"vector_data": [1.0], "duration": 600}));
     one.wait_status(&id, "RUNNING", LONG);
     for (client, expected) in [(&one, json!([id])), (&two, json!([])), (&root, json!([id])), (&monitor, json!([]))] {
         let workers = client.fetch("/workers").expect(200).json();

@@ -226,7 +226,7 @@ fn keys_are_fetched_by_url_and_a_new_one_is_found() {
     }
     assert!(provider.requests().len() <= 3, "{} requests", provider.requests().len());
     // The end of a stream is the end of the token.
-    let short = client.with_key(&new.token(&claims(json!({"exp": now() - 25}))));
+    let short = client.with_key(&new.token(&claims(json!({"exp": now() - 15}))));
     let id = short.submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
     drop(short.stream(&id, None).rest());
 }

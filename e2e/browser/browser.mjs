@@ -3,6 +3,8 @@
 
 import { chromium } from "playwright-core";
 
+/** Waiting costs time only when a scenario fails: no promise is tried here, and a busy machine is slow. */
+const PATIENCE = 90000;
 const QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 export async function withBrowser(base, run) {
@@ -10,6 +12,8 @@ export async function withBrowser(base, run) {
   const trouble = [];
   async function open(path, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, baseURL: base, ...options });
+    context.setDefaultTimeout(PATIENCE);
+    context.setDefaultNavigationTimeout(PATIENCE);
     const page = await context.newPage();
     page.on("pageerror", (error) => trouble.push(`error: ${error.stack}`));
     page.on("dialog", (dialog) => {
@@ -21,7 +25,7 @@ export async function withBrowser(base, run) {
       if (message.type() === "error" && !/Failed to load resource|net::ERR|Failed to fetch dynamically/.test(message.text())) trouble.push(`console: ${message.text()}`);
     });
     if (options.before) await page.addInitScript(options.before);
-    await page.goto(path);
+    await visit(page, path);
     return page;
   }
   try {
@@ -30,6 +34,24 @@ export async function withBrowser(base, run) {
   } finally {
     await browser.close();
   }
+}
+
+/** Until the page's program runs, and all that the address shows answers to clicks and keys. */
+export function shown(page) {
+  return page.locator("html[data-shown]").waitFor({ state: "attached" });
+}
+
+/** Goes to an address, and waits until it is shown. */
+export async function visit(page, path) {
+  await page.goto(path);
+  await shown(page);
+}
+
+/** Clicks what leads to an address, and waits until that is shown. */
+export async function follow(page, link, address) {
+  await link.click();
+  await page.waitForURL(address);
+  await shown(page);
 }
 
 /** Asks the test to do something outside the browser, and waits until it has: its answer is a line. */
@@ -44,8 +66,8 @@ export function outside(what) {
   });
 }
 
-/** Until something holds, for half a minute at most. */
-export async function until(what, look, within = 30000) {
+/** Until something holds. */
+export async function until(what, look, within = PATIENCE) {
   const end = Date.now() + within;
   for (;;) {
     const found = await look();

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
-import { api, until } from "./browser.mjs";
+import { api, follow, shown, until, visit } from "./browser.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
@@ -12,7 +12,7 @@ export async function pages_to_the_end({ open, more: [expected] }) {
   const seen = new Set();
   for (;;) {
     await page.locator("tbody tr[data-id], .empty b").first().waitFor();
-    const ids = await page.locator("tbody tr").evaluateAll((rows) => rows.map((row) => row.dataset.id));
+    const ids = await page.locator("tbody tr[data-id]").evaluateAll((rows) => rows.map((row) => row.dataset.id));
     for (const id of ids) {
       assert.ok(!seen.has(id), "a task is on two pages");
       seen.add(id);
@@ -20,8 +20,9 @@ export async function pages_to_the_end({ open, more: [expected] }) {
     const next = page.locator("[data-part=next]");
     if ((await next.getAttribute("aria-disabled")) === "true") break;
     await next.click();
-    const shown = () => page.locator("tbody tr").evaluateAll((rows) => rows[0]?.dataset.id);
-    await until("the next page", async () => (await shown()) !== ids[0]);
+    const first = () => page.locator("tbody tr").evaluateAll((rows) => rows[0]?.dataset.id);
+    await until("the next page", async () => (await first()) !== ids[0]);
+    await shown(page);
   }
   assert.equal(seen.size, Number(expected));
 }
@@ -29,17 +30,16 @@ export async function pages_to_the_end({ open, more: [expected] }) {
 /** Back, Forward and a pasted address restore the view. */
 export async function addresses_are_views({ open, base }) {
   const page = await open("/ui/tasks");
-  await page.locator(".counts a[data-status=SUCCESS]").click();
-  await page.waitForURL(/status=SUCCESS/);
+  await follow(page, page.locator(".counts a[data-status=SUCCESS]"), /status=SUCCESS/);
   await page.locator(".find input").fill("type=vector_processing meta.tenant=acme 24h");
   await page.keyboard.press("Enter");
   await page.waitForURL(/meta.tenant=acme/);
+  await shown(page);
   const rows = () => page.locator("tbody tr").evaluateAll((all) => all.map((row) => row.dataset.id).join());
-  await until("the filter works", async () => (await page.locator("tbody tr").count()) === 2);
+  await until("the filter works", async () => (await page.locator("tbody tr[data-id]").count()) === 2);
   const narrowed = await rows();
   const address = page.url();
-  await page.locator("tbody tr a").first().click();
-  await page.waitForURL(/\/ui\/tasks\/[0-9A-Z]{26}/);
+  await follow(page, page.locator("tbody tr a").first(), /\/ui\/tasks\/[0-9A-Z]{26}/);
   await page.locator(".badge.big").waitFor();
   await page.goBack();
   await until("the list is back", async () => (await rows()) === narrowed);
@@ -48,12 +48,12 @@ export async function addresses_are_views({ open, base }) {
   await page.goForward();
   await until("and forward", async () => (await rows()) === narrowed);
   const other = await open(address);
-  await until("pasted", async () => (await other.locator("tbody tr").count()) === 2);
+  await until("pasted", async () => (await other.locator("tbody tr[data-id]").count()) === 2);
   const id = narrowed.split(",")[0];
   await other.locator(".find input").fill(id.toLowerCase());
   await other.keyboard.press("Enter");
   await other.waitForURL(`**/ui/tasks/${id}`);
-  await other.goto("/ui/tasks/01J00000000000000000000000");
+  await visit(other, "/ui/tasks/01J00000000000000000000000");
   await until("no such task", async () => /No such task, or not yours/.test(await other.locator("main").innerText()));
   assert.ok(await api(base, `/tasks/${id}`));
   await other.goto("/");
@@ -67,15 +67,21 @@ export async function works_by_keyboard({ open }) {
   const press = async (...keys) => {
     for (const key of keys) await page.keyboard.press(key);
   };
+  // The second key must follow the first within a second and a half, which a busy machine may not manage.
+  const go = (first, second, address) => until(`${first} ${second} leads to ${address}`, async () => {
+    await press(first, second);
+    await page.waitForURL(address, { timeout: 2000 }).catch(() => {});
+    return page.url().endsWith(address.replace("**", ""));
+  });
   await press("j", "j", "x");
   await until("the second row is selected", async () => page.locator("tbody tr").nth(1).locator("input").isChecked());
   await press("Enter");
   await page.waitForURL(/\/ui\/tasks\/[0-9A-Z]{26}/);
+  await shown(page);
   await until("the heading has the focus", () => page.evaluate(() => document.activeElement.tagName === "H1"));
-  await press("g", "q");
-  await page.waitForURL("**/ui/queues");
-  await press("g", "w");
-  await page.waitForURL("**/ui/workers");
+  await go("g", "q", "**/ui/queues");
+  await go("g", "w", "**/ui/workers");
+  await shown(page);
   await press("r");
   await until("paused", async () => /Paused/.test(await page.locator(".live").innerText()));
   await press("r", "/");
@@ -84,9 +90,12 @@ export async function works_by_keyboard({ open }) {
   assert.match(page.url(), /workers$/, "keys are ignored while typing");
   await press("Escape", "?");
   await page.locator("dialog.help").waitFor({ state: "visible" });
-  await press("Escape", "u");
+  await press("Escape");
+  await page.locator("dialog.help").waitFor({ state: "hidden" });
+  await press("u");
   await until("UTC", async () => (await page.locator("[data-act=zone]").innerText()) === "UTC");
   await page.reload();
+  await shown(page);
   assert.equal(await page.locator("[data-act=zone]").innerText(), "UTC", "the choice is remembered");
 }
 
@@ -103,7 +112,7 @@ export async function shows_hostile_texts({ open, more: [id] }) {
   await until("find is no pattern", async () => /1 hit/.test(await page.locator("[data-part=hits]").innerText()));
   await page.getByRole("tab", { name: "Metadata" }).click();
   await until("metadata", async () => (await page.locator("#panel").innerText()).includes("<img src=x onerror=alert(1)>"));
-  await page.goto("/ui/tasks?meta.x=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E");
+  await visit(page, "/ui/tasks?meta.x=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E");
   await page.locator("tbody tr[data-id]").first().waitFor();
   assert.equal(await page.locator("main img, main script").count(), 0);
 }
@@ -112,10 +121,15 @@ export async function shows_hostile_texts({ open, more: [id] }) {
 export async function trusts_the_servers_clock({ open, more: [id] }) {
   for (const minutes of [-10, 10]) {
     const page = await open(`/ui/tasks/${id}`, { before: `{ const real = Date.now; Date.now = () => real() + ${minutes * 60000}; }` });
-    await until("it runs", async () => /running \d+s/.test(await page.locator(".facts").innerText()));
-    const ran = Number(/running (?:(\d+)m)?(\d+)s/.exec(await page.locator(".facts").innerText())[2]);
-    assert.ok(ran < 60, `running ${ran} s`);
-    assert.doesNotMatch(await page.locator(".facts").innerText(), /(sign of life|progress) [1-9]\d?m/);
+    const running = /running (?:(\d+)m ?)?(\d+)s/;
+    const facts = await until("it runs", async () => {
+      const told = await page.locator(".facts").innerText();
+      return running.test(told) && told;
+    });
+    // Ten minutes off would be nine or more; the test itself may take a few.
+    const [, ran] = running.exec(facts);
+    assert.ok(Number(ran || 0) < 6, facts);
+    assert.doesNotMatch(facts, /(sign of life|progress) ([6-9]|[1-9]\d)m/);
   }
 }
 
@@ -128,7 +142,7 @@ export async function is_accessible({ open, more: ids }) {
     // The policy forbids foreign scripts: it is put aside for axe alone.
     const page = await open("/ui/tasks", { ...options, bypassCSP: true });
     for (const path of [...PAGES, ...ids.map((id) => `/ui/tasks/${id}`), `/ui/tasks/${ids[0]}?tab=input`]) {
-      await page.goto(path);
+      await visit(page, path);
       await page.locator("main h1").first().waitFor({ state: "attached" });
       await page.waitForTimeout(400);
       await page.addScriptTag({ path: AXE });
@@ -139,8 +153,9 @@ export async function is_accessible({ open, more: ids }) {
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       if (wide > 0) wrong.push(`${path} ${JSON.stringify(options)}: scrolls sideways by ${wide} px`);
     }
-    await page.goto("/ui/tasks");
+    await visit(page, "/ui/tasks");
     await page.keyboard.press("?");
+    await page.locator("dialog.help").waitFor({ state: "visible" });
     await page.addScriptTag({ path: AXE });
     const { violations } = await page.evaluate(() => window.axe.run(document.querySelector("dialog.help")));
     wrong.push(...violations.filter((found) => found.impact === "serious").map((found) => `help: ${found.id}`));
@@ -155,7 +170,7 @@ export async function screenshots({ open, more: [folder, running, failed] }) {
   for (const colorScheme of ["light", "dark"]) {
     const page = await open("/ui/tasks", { colorScheme });
     for (const [name, path] of Object.entries(shots)) {
-      await page.goto(path);
+      await visit(page, path);
       await page.locator("main h1").first().waitFor({ state: "attached" });
       await page.waitForTimeout(1500);
       await page.screenshot({ path: `${folder}/${name}-${colorScheme}.png` });

@@ -1,16 +1,17 @@
 // Work: what people do: submit, watch, cancel, retry, select, pause.
 
 import assert from "node:assert/strict";
-import { api, outside, until } from "./browser.mjs";
+import { api, outside, shown, until, visit } from "./browser.mjs";
 
 const status = (page) => page.locator(".badge.big").innerText();
 
 /** Both built-in types by their forms; a bar that moves; cancel with its dialog; retry; reload. */
 export async function submits({ open, base, more: [site] }) {
   const page = await open("/ui/submit/vector_processing");
-  await page.locator("#f-duration").fill("60");
+  await page.locator("#f-duration").fill("300");
   await page.getByRole("button", { name: "Submit", exact: true }).click();
   await page.waitForURL(/\/ui\/tasks\/[0-9A-Z]{26}$/);
+  await shown(page);
   const id = page.url().split("/").pop();
   await until("it runs", async () => (await status(page)) === "RUNNING");
   const share = async () => Number(await page.locator(".state-line progress").getAttribute("value") ?? (await page.locator(".state-line progress").evaluate((bar) => bar.value)));
@@ -23,10 +24,10 @@ export async function submits({ open, base, more: [site] }) {
   const dialog = page.locator("dialog.ask");
   await dialog.waitFor({ state: "visible" });
   assert.match(await dialog.innerText(), /of work will stop/);
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Keep running");
+  await until("the harmless button has the focus", () => page.evaluate(() => document.activeElement.textContent === "Keep running"));
   await page.keyboard.press("Enter");
   await dialog.waitFor({ state: "hidden" });
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Cancel…", "the focus is back");
+  await until("the focus is back", () => page.evaluate(() => document.activeElement.textContent === "Cancel…"));
   assert.equal((await api(base, `/tasks/${id}`)).status, "RUNNING");
   await page.getByRole("button", { name: "Cancel…" }).click();
   await dialog.getByRole("button", { name: "Cancel task" }).click();
@@ -37,17 +38,18 @@ export async function submits({ open, base, more: [site] }) {
   });
   await page.reload();
   await until("it runs again after a reload", async () => (await status(page)) === "RUNNING");
-  assert.equal(await page.locator(".attempts li").count(), 2, "both attempts are told");
+  await until("both attempts are told", async () => (await page.locator(".attempts li").count()) === 2);
 
-  await page.goto("/ui/submit/web_scrape");
+  await visit(page, "/ui/submit/web_scrape");
   await page.locator("#f-url").fill("not an address");
   await page.getByRole("button", { name: "Submit", exact: true }).click();
   await until("what is wrong is told at its field", async () => (await page.locator("[aria-invalid=true]").count()) === 1);
-  assert.equal(await page.evaluate(() => document.activeElement.id), "f-url", "the focus goes to it");
+  await until("the focus goes to it", () => page.evaluate(() => document.activeElement.id === "f-url"));
   await page.locator("#f-url").fill(site);
   const go = page.getByRole("button", { name: "Submit", exact: true });
   await go.dblclick();
   await page.waitForURL(/\/ui\/tasks\/[0-9A-Z]{26}$/);
+  await shown(page);
   await until("the page is scraped", async () => (await status(page)) === "SUCCESS");
   assert.match(await page.title(), /^✓ web_scrape/);
   assert.equal((await api(base, "/tasks?task_type=web_scrape")).length, 1, "two clicks are one task");
@@ -59,7 +61,8 @@ export async function submits({ open, base, more: [site] }) {
 /** Rows that change all the time leave focus, selection, an open menu and a dialog alone. */
 export async function keeps_its_calm({ open }) {
   const page = await open("/ui/tasks");
-  await page.locator("tbody tr").first().waitFor();
+  // Of tasks: while they are on their way the list shows grey places for them.
+  await page.locator("tbody tr[data-id]").first().waitFor();
   const order = () => page.locator("tbody tr").evaluateAll((rows) => rows.map((row) => row.dataset.id));
   const before = await order();
   const shown = () => page.locator("tbody tr .c-what").allInnerTexts();
@@ -88,13 +91,15 @@ export async function keeps_its_calm({ open }) {
 /** What is newer waits behind a button, and all that match can be retried at once. */
 export async function acts_on_many({ open, base }) {
   const page = await open("/ui/tasks?status=FAILED");
-  await page.locator("tbody tr").first().waitFor();
-  const count = await page.locator("tbody tr").count();
+  const rows = page.locator("tbody tr[data-id]");
+  await rows.first().waitFor();
+  const count = await rows.count();
   await outside("fail-more");
   await until("newer ones wait", async () => /newer tasks/.test(await page.locator("[data-act=newer]").innerText().catch(() => "")));
-  assert.equal(await page.locator("tbody tr").count(), count);
+  assert.equal(await rows.count(), count);
   await page.locator("[data-act=newer]").click();
-  await until("they are shown", async () => (await page.locator("tbody tr").count()) > count);
+  await until("they are shown", async () => (await rows.count()) > count);
+  await shown(page);
   await page.getByLabel("Select all rows").check();
   await page.getByRole("button", { name: /Select all that match/ }).click();
   await page.locator("[data-verb=retry]").click();
@@ -120,14 +125,19 @@ export async function pauses({ open, base }) {
   await page.getByRole("button", { name: "Resume default" }).waitFor();
   await api(base, "/tasks", { vector_data: [1], duration: 0 });
   await until("a banner says so", async () => /default/.test(await page.locator('[data-banner="queue"]').innerText().catch(() => "")));
-  await page.goto("/ui/tasks");
+  await visit(page, "/ui/tasks");
   await until("a row says so", async () => /queue default is paused/.test(await page.locator("tbody").innerText()));
-  await page.goto("/ui/queues");
-  await page.getByRole("button", { name: "Resume default" }).click();
-  await page.locator(".toast").getByRole("button", { name: "Undo" }).click();
+  await visit(page, "/ui/queues");
+  await until("the pause is undone", async () => {
+    await page.getByRole("button", { name: "Resume default" }).click();
+    // The offer goes by itself after ten seconds: on a machine that stood still for so long all of it is done again.
+    const undone = await page.locator(".toast").getByRole("button", { name: "Undo" }).click({ timeout: 15000 }).then(() => true, () => false);
+    if (!undone) await button.click();
+    return undone;
+  });
   await page.getByRole("button", { name: "Resume default" }).waitFor();
   await page.getByRole("button", { name: "Resume default" }).click();
   await until("it runs", async () => (await api(base, "/tasks?status=SUCCESS")).length === 1);
-  await page.goto("/ui/workers");
+  await visit(page, "/ui/workers");
   await until("the worker is there", async () => /alive/.test(await page.locator(".workers").innerText()));
 }

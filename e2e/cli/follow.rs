@@ -1,11 +1,11 @@
 //! Following: every log line once, through restarts, cuts and silence; the end is the task's own.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::Value;
 
 use super::{House, ending};
-use crate::harness::{App, Client, Deployment, Direction, Flow, LONG, Proxy, until};
+use crate::harness::{App, Client, Deployment, Direction, Flow, LONG, Proxy, free_port, until};
 
 /// The messages of the log lines that `follow` wrote in a pipe.
 fn messages(stdout: &str) -> Vec<String> {
@@ -25,14 +25,14 @@ fn start_at(url: &str, arguments: &[&str]) -> App {
 fn every_line_comes_once_across_restarts_of_serve_and_cuts() {
     let deployment = Deployment::new().set("APP_TEST_TYPES", 1);
     // The same port after the restart.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port(Ipv4Addr::LOCALHOST);
     let bind = format!("127.0.0.1:{port}");
     let mut serve = deployment.serve_with(&[("APP_BIND", &bind)]);
     let _work = deployment.work();
     let api = serve.client();
     let proxy = Proxy::before(port);
     let url = format!("http://{}", proxy.address());
-    let id = api.submit(&serde_json::json!({"task_type": "test_sleep", "ms": 8_000, "steps": 200}));
+    let id = api.submit(&serde_json::json!({"task_type": "test_sleep", "ms": 16_000, "steps": 200}));
     let mut lines = start_at(&url, &["follow", &id]);
     let mut json = start_at(&url, &["follow", &id, "--json"]);
     until("both follow", LONG, || {
@@ -72,12 +72,12 @@ fn every_line_comes_once_across_restarts_of_serve_and_cuts() {
 fn a_connection_that_has_gone_silent_is_given_up() {
     let mut house = House::open();
     let proxy = Proxy::before(house.serve.address().port());
-    let id = house.submit(&["test_sleep", "ms=3000", "steps=30"]);
+    let id = house.submit(&["test_sleep", "ms=15000", "steps=150"]);
     let mut follow = start_at(&format!("http://{}", proxy.address()), &["follow", &id]);
     until("it follows", LONG, || follow.stdout().contains("step 2 ").then_some(()));
     // The stream is the first connection. From here on nothing comes, not even its end.
     proxy.set_one(0, Direction::ToClient, Flow::Swallow);
-    assert_eq!(follow.wait_exit(LONG * 2).code(), Some(0));
+    assert_eq!(follow.wait_exit(3 * LONG).code(), Some(0));
     assert!(follow.stderr().contains("connection lost"), "{}", follow.stderr());
     assert_eq!(messages(&follow.stdout()), logged(&house.api, &id));
 }
@@ -99,7 +99,7 @@ fn a_lost_connection_is_no_result() {
 #[test]
 fn the_end_of_an_earlier_run_is_not_the_end() {
     let house = House::open();
-    let id = house.submit(&["test_sleep", "ms=2000", "steps=20"]);
+    let id = house.submit(&["test_sleep", "ms=6000", "steps=60"]);
     house.api.wait_status(&id, "RUNNING", LONG);
     house.api.cancel(&id).expect(204);
     until("it can be retried", LONG, || (house.run(&["retry", &id]).code == Some(0)).then_some(()));

@@ -6,7 +6,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -14,10 +14,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Client, LONG, until, watchdog};
+use super::{Client, LONG, Stopwatch, until, watchdog};
 
 /// No command that runs to its end takes longer: a role gives up an unreachable server after half a minute.
-const LONGEST_RUN: Duration = Duration::from_secs(60);
+const LONGEST_RUN: Duration = Duration::from_secs(120);
 /// Lines of the log that a failed test shows.
 const SHOWN: usize = 200;
 
@@ -28,7 +28,7 @@ pub struct App {
     output: PathBuf,
     ended: Option<ExitStatus>,
     may_abort: bool,
-    began: Instant,
+    began: Stopwatch,
 }
 
 /// A process that has ended.
@@ -39,7 +39,7 @@ pub struct Finished {
     pub stdout: String,
     /// What it wrote there.
     pub stderr: String,
-    /// From start to end.
+    /// From start to end, without standstills of the machine.
     pub took: Duration,
 }
 
@@ -67,7 +67,7 @@ impl App {
     /// Starts another program than `app` that reads the same command line. What it writes goes elsewhere.
     pub fn start_program(program: &str, folder: &Path, arguments: &[&str], settings: &[(String, String)]) -> Self {
         let output = watchdog::new_folder(&format!("app-{}", arguments[0]));
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let child = Command::new(program)
             .args(arguments)
             .env_clear()

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 const FOLDER: &str = "e2e/browser";
@@ -22,20 +22,35 @@ static INSTALLED: LazyLock<()> = LazyLock::new(|| {
     let works = installed.as_ref().is_ok_and(|output| output.status.success());
     assert!(works, "npm ci failed in {FOLDER}: `make browser` says what is missing: {installed:?}");
 });
-/// One browser at a time: a machine with two cores is slow with more, and each scenario has deadlines of its own.
+/// One browser at a time: a machine with two cores is slow with more.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Runs a scenario to its end; fails with what it says.
-#[track_caller]
-pub fn browse(scenario: &str, address: SocketAddr, arguments: &[&str]) {
-    browse_with(scenario, address, arguments, |what| panic!("{scenario} asks for {what}"));
+/// The one browser, for one test. Others wait for it, which may take minutes: a test takes it before it submits what
+/// the browser is to see running.
+pub struct Browser(#[expect(dead_code, reason = "held, and not looked at")] MutexGuard<'static, ()>);
+
+impl Browser {
+    /// Waits for its turn.
+    pub fn take() -> Self {
+        LazyLock::force(&INSTALLED);
+        Self(ONE.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs a scenario to its end; fails with what it says.
+    #[track_caller]
+    pub fn run(&self, scenario: &str, address: SocketAddr, arguments: &[&str]) {
+        self.run_with(scenario, address, arguments, |what| panic!("{scenario} asks for {what}"));
+    }
+
+    /// The same, doing what the scenario asks for.
+    #[track_caller]
+    pub fn run_with(&self, scenario: &str, address: SocketAddr, arguments: &[&str], outside: impl FnMut(&str)) {
+        run_scenario(scenario, address, arguments, outside);
+    }
 }
 
-/// The same, doing what the scenario asks for.
 #[track_caller]
-pub fn browse_with(scenario: &str, address: SocketAddr, arguments: &[&str], mut outside: impl FnMut(&str)) {
-    LazyLock::force(&INSTALLED);
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn run_scenario(scenario: &str, address: SocketAddr, arguments: &[&str], mut outside: impl FnMut(&str)) {
     let mut node = Command::new("node")
         .args(["run.mjs", scenario, &format!("http://{address}")])
         .args(arguments)

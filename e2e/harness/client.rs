@@ -5,10 +5,12 @@ use std::{io::Read, net::SocketAddr, time::Duration};
 use serde_json::Value;
 use ureq::http;
 
-use super::{EventStream, until};
+use super::{EventStream, LONG, found_within, until};
 
+/// Of a list that does not say how many.
+const DEFAULT_LIMIT: usize = 50;
 /// No answer takes longer, held answers included.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client of one server.
 #[derive(Clone)]
@@ -162,10 +164,17 @@ impl Client {
         self.fetch(&format!("/tasks/{id}")).expect(200).json()
     }
 
-    /// The tasks of a list, `query` being `?status=FAILED` or nothing.
+    /// The tasks of a list, `query` being `?status=FAILED` or nothing. A page that was cut short, because reading it took
+    /// too long on a busy machine, is asked for again: such a page has fewer tasks than it may have, and a next one.
     #[track_caller]
     pub fn list(&self, query: &str) -> Vec<Value> {
-        serde_json::from_value(self.fetch(&format!("/tasks{query}")).expect(200).json()).expect("an array")
+        let limit = query.split(['?', '&']).find_map(|part| part.strip_prefix("limit=")?.parse().ok());
+        until(&format!("a whole page of /tasks{query}"), LONG, || {
+            let answer = self.fetch(&format!("/tasks{query}")).expect(200);
+            let tasks: Vec<Value> = serde_json::from_value(answer.json()).expect("an array");
+            let is_cut_short = answer.header("link").is_some() && tasks.len() < limit.unwrap_or(DEFAULT_LIMIT);
+            (!is_cut_short).then_some(tasks)
+        })
     }
 
     /// The log of a task.
@@ -207,21 +216,17 @@ impl Client {
     #[track_caller]
     pub fn wait(&self, id: &str, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        let began = std::time::Instant::now();
-        loop {
+        let found = found_within(within, || {
             // A server may be down for a moment: that is what some tests are about.
             let request = self.builder("GET", &format!("/tasks/{id}")).body(Vec::new()).unwrap();
             if let Ok(answer) = self.send(request)
                 && answer.status == 200
             {
                 last = answer.json();
-                if wanted(&last) {
-                    return last;
-                }
             }
-            assert!(began.elapsed() < within, "waited {within:?} for {what} in vain; the task is {last:#}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            wanted(&last).then(|| last.clone())
+        });
+        found.unwrap_or_else(|| panic!("waited {within:?} for {what} in vain; the task is {last:#}"))
     }
 
     /// The task when it has ended.

@@ -38,7 +38,7 @@ impl Dns {
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let resolv_conf = watchdog::new_folder("dns").join("resolv.conf");
-        std::fs::write(&resolv_conf, format!("nameserver {address}\noptions timeout:2 attempts:2\n")).unwrap();
+        std::fs::write(&resolv_conf, format!("nameserver {address}\noptions timeout:10 attempts:3\n")).unwrap();
         let ends = stopped.clone();
         std::thread::spawn(move || serve(&socket, &zone, &ends));
         Some(Self { stopped, resolv_conf })

@@ -60,12 +60,15 @@ pub struct HttpServer {
 impl HttpServer {
     /// Starts one on a free port. `handler` gets the request, and how many came for the same path before it.
     pub fn start(handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start_on(Ipv4Addr::LOCALHOST, handler)
+        Self::start_on((Ipv4Addr::LOCALHOST, 0), handler)
     }
 
-    /// Starts one on a free port of another loopback address.
-    pub fn start_on(address: Ipv4Addr, handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((address, 0)).unwrap();
+    /// Starts one on this port, 0 for a free one, of another loopback address.
+    pub fn start_on(
+        address: impl Into<SocketAddr>,
+        handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address.into()).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
@@ -111,7 +114,7 @@ impl Drop for HttpServer {
 }
 
 fn answer(mut stream: TcpStream, shared: &Shared) -> Option<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(120))).ok()?;
     let request = read(&stream)?;
     let earlier = {
         let mut counts = shared.counts.lock().unwrap_or_else(PoisonError::into_inner);

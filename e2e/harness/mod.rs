@@ -6,7 +6,8 @@
 //!   ([`Services::private`]).
 //! - Every process is stopped by its id, also when a test panics, and by the [`watchdog`] when this binary itself is
 //!   killed; every file lies in one temporary folder, which goes with it.
-//! - Nothing waits by sleeping a guessed time: [`until`] looks again and again, up to a deadline.
+//! - Nothing waits by sleeping a guessed time: [`until`] looks again and again, up to a deadline. A machine that stands
+//!   still for seconds fails no test: [`Stopwatch`] leaves such times out.
 //! - A test fails when one of its processes has panicked ([`App`]'s `Drop` reads its log).
 
 mod app;
@@ -21,6 +22,7 @@ mod http_server;
 mod nginx;
 mod otlp;
 mod patience;
+mod ports;
 mod process;
 mod programs;
 mod proxy;
@@ -32,7 +34,7 @@ mod terminal;
 pub mod watchdog;
 
 pub use app::{App, Finished};
-pub use browser::{browse, browse_with, run_module_tests};
+pub use browser::{Browser, run_module_tests};
 pub use certificates::Certificates;
 pub use client::{Answer, Client};
 pub use deployment::Deployment;
@@ -42,7 +44,8 @@ pub use hosts::{Host, Network};
 pub use http_server::{HttpServer, Reply, Request};
 pub use nginx::Nginx;
 pub use otlp::{OtlpReceiver, Span};
-pub use patience::{LONG, until};
+pub use patience::{LONG, Stopwatch, found_within, until};
+pub use ports::free_port;
 pub use process::{cpu, memory};
 pub use proxy::{Direction, Flow, Proxy};
 pub use raw::{raw_exchange, raw_request};

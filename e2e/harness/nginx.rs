@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -10,7 +10,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::{LONG, until, watchdog};
+use super::{LONG, free_port, until, watchdog};
 
 /// A running nginx. Dropped, it is killed.
 pub struct Nginx {
@@ -22,8 +22,7 @@ impl Nginx {
     /// Starts one that passes everything on to this server.
     pub fn before(server: SocketAddr) -> Self {
         let folder = watchdog::new_folder("nginx");
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST)));
         // Where its files lie is set, and nothing that concerns proxying but the address.
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let paths: String = temporary.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();

@@ -14,7 +14,7 @@ use super::Answer;
 /// ask for `Connection: close`.
 pub fn raw_request(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
     // The server may refuse the head and close while we still send.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
@@ -26,7 +26,7 @@ pub fn raw_request(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
 /// The same for a client that goes on listening as a decent one does: the server is not told that nothing more comes.
 pub fn raw_exchange(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);

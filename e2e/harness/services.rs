@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::Write,
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -22,14 +22,14 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Certificates, Host, Sql, programs, until, watchdog};
+use super::{Certificates, Host, Sql, free_port, programs, until, watchdog};
 
 /// The superuser of every cluster here; connections from this machine are trusted.
 const USER: &str = "longrun";
 /// How many Redis databases there are to be given to tests.
 const REDIS_DATABASES: u16 = 512;
 /// A server that takes longer to come up, or to go, will not.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A cluster as `initdb` makes it, to be copied: making one takes longer than copying it.
 static PRISTINE: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -192,7 +192,11 @@ impl Redis {
     fn start_with_tls(name: &str, certificates: &Certificates) -> Self {
         let folder = watchdog::new_folder(name);
         certificates.copy_to(&folder);
-        let redis = Self { folder, server: Server::new(name, Ipv4Addr::LOCALHOST), tls_port: Some(free_port()) };
+        let redis = Self {
+            folder,
+            server: Server::new(name, Ipv4Addr::LOCALHOST),
+            tls_port: Some(free_port(Ipv4Addr::LOCALHOST)),
+        };
         redis.start();
         redis
     }
@@ -284,7 +288,7 @@ impl Server {
         // Between our look and its start somebody else may take the port; the first start then chooses another.
         for _ in 0..5 {
             if state.starts == 0 {
-                state.port = free_port();
+                state.port = free_port(self.at);
             }
             let log = watchdog::folder().join(format!("{}-{}.log", self.name, state.port));
             let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -351,10 +355,6 @@ fn url(at: Ipv4Addr, port: u16, database: &str) -> String {
 
 fn connect_redis(at: Ipv4Addr, port: u16, database: u16) -> redis::RedisResult<redis::Connection> {
     redis::Client::open(format!("redis://{at}:{port}/{database}"))?.get_connection()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 fn give_file_to_postgres(file: &Path) {

@@ -120,7 +120,7 @@ fn a_worker_that_drains_is_not_ready_and_lives() {
     let (client, worker) = (serve.client(), admin(&mut work));
     until("the worker is ready", LONG, || (worker.fetch("/readyz").status == 200).then_some(()));
     worker.fetch("/livez").expect(200);
-    let id = client.submit(&json!({"vector_data": [1.0], "duration": 30}));
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 600}));
     client.wait_status(&id, "RUNNING", LONG);
     assert_eq!(Exposition::of(&worker).value("longrun_attempts_running", "queue=\"default\""), Some(1.0));
     work.signal(Signal::SIGTERM);
@@ -134,10 +134,10 @@ fn a_worker_that_drains_is_not_ready_and_lives() {
 
 #[test]
 fn what_a_dead_worker_held_is_counted_as_lost() {
-    let deployment = Deployment::new().set("APP_LEASE", "1s");
+    let deployment = Deployment::new().set("APP_LEASE", "5s");
     let (mut serve, mut first) = (deployment.serve(), deployment.work());
     let client = serve.client();
-    let id = client.submit(&json!({"vector_data": [1.0], "duration": 60}));
+    let id = client.submit(&json!({"vector_data": [1.0], "duration": 600}));
     client.wait_status(&id, "RUNNING", LONG);
     let mut second = deployment.work_with(&[ADMIN]);
     let survivor = admin(&mut second);
@@ -158,7 +158,7 @@ fn handlers_that_ignore_a_stop_are_counted() {
     let (mut serve, mut work) = (deployment.serve(), deployment.work_with(&[ADMIN]));
     let (client, worker) = (serve.client(), admin(&mut work));
     // A thread that nothing ends goes on for longer than the request to stop may take.
-    let clings = client.submit(&json!({"task_type": "cling", "time": 4_000, "how": "blocks"}));
+    let clings = client.submit(&json!({"task_type": "cling", "time": 10_000, "how": "blocks"}));
     client.wait_status(&clings, "RUNNING", LONG);
     client.cancel(&clings).expect(204);
     wait_for(&worker, "longrun_attempts_unstopped", "", 1.0);
@@ -169,10 +169,11 @@ fn handlers_that_ignore_a_stop_are_counted() {
 #[cfg(feature = "faults")]
 #[test]
 fn a_result_that_comes_too_late_is_counted_as_fenced() {
-    let deployment = Deployment::new().with_test_types();
+    // With this lease nobody looks what the worker should run before its result is there.
+    let deployment = Deployment::new().with_test_types().set("APP_LEASE", "50s");
     let (mut serve, mut work) = (deployment.serve(), deployment.work_with(&[ADMIN]));
     let (client, worker) = (serve.client(), admin(&mut work));
-    let late = client.submit(&json!({"task_type": "cling", "time": 3_000, "how": "awaits"}));
+    let late = client.submit(&json!({"task_type": "cling", "time": 5_000, "how": "awaits"}));
     client.wait_status(&late, "RUNNING", LONG);
     deployment.sql().change("UPDATE tasks SET delivery = delivery + 1 WHERE ulid(id) = $1", &[&late]);
     wait_for(&worker, "longrun_fenced_writes_total", "write=\"finish\"", 1.0);

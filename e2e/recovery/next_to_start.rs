@@ -12,8 +12,8 @@ use crate::harness::{Deployment, LONG};
 #[test]
 fn a_task_killed_at_minute_50_starts_before_the_backlog() {
     let size = Size::of_this_run();
-    // Half minutes, each of which takes a second. The small one is killed in the eighth of ten.
-    let (hour, killed, count) = size.choose((10, 8, 2_000), (120, 100, 200_000));
+    // Half minutes, each of which takes a second. The small one is killed in the eighth of twenty, or later.
+    let (hour, killed, count) = size.choose((20, 8, 2_000), (120, 100, 200_000));
     let deployment = with_lease(Deployment::new(), size).set("APP_CONCURRENCY", 1);
     let mut serve = deployment.serve();
     let client = serve.client();
@@ -24,7 +24,7 @@ fn a_task_killed_at_minute_50_starts_before_the_backlog() {
     // One slot, which will be busy with the backlog.
     let mut second = deployment.work();
     second.wait_for_line("worker started");
-    backlog::insert(&sql, Mix::Normal, count, 0.1);
+    backlog::insert(&sql, Mix::Normal, count, 0.3);
     // Without its epoch Redis counts as emptied, and all that wait are rung.
     deployment.redis::<()>(&["DEL", "v1:epoch"]);
     backlog::wait_until_rung(&deployment);

@@ -25,10 +25,16 @@ fn postgres_restarted_after_three_leases_restarts_no_attempt() {
 #[test]
 fn postgres_standing_still_for_three_leases_restarts_no_attempt() {
     away("standing still", |services, time| {
-        let processes = family(services.postgres.pid());
-        processes.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP).unwrap());
+        // The parent first: it would make further ones, and wonder about children that stand still.
+        let parent = Pid::from_raw(services.postgres.pid().cast_signed());
+        kill(parent, Signal::SIGSTOP).unwrap();
+        let children = children(parent);
+        // One may be about to end by itself.
+        let tell = |signal| children.iter().for_each(|pid| _ = kill(*pid, signal));
+        tell(Signal::SIGSTOP);
         thread::sleep(time);
-        processes.iter().rev().for_each(|pid| kill(*pid, Signal::SIGCONT).unwrap());
+        tell(Signal::SIGCONT);
+        kill(parent, Signal::SIGCONT).unwrap();
     });
 }
 
@@ -94,9 +100,9 @@ fn away(how: &str, outage: impl Fn(&Services, Duration)) {
     assert!(before.iter().zip(&after).all(|(before, after)| after > before), "they go on: {before:?} {after:?}");
 }
 
-/// A process and its children, the parent first: it would wonder about children that stand still.
-fn family(parent: u32) -> Vec<Pid> {
-    let mut all = vec![Pid::from_raw(parent.cast_signed())];
+/// The processes whose parent this is.
+fn children(parent: Pid) -> Vec<Pid> {
+    let mut all = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();

@@ -39,7 +39,7 @@ fn a_zombie_is_refused_and_begins_again_under_a_new_id() {
 #[test]
 fn a_zombie_does_not_touch_the_next_run() {
     let house = House::new();
-    let id = house.submit(count(20, 50));
+    let id = house.submit(count(60, 50));
     let mut zombie = house.deployment.work();
     ledger::wait(&house.sql, &id, "on its way", |entry| entry.seq >= 4);
     zombie.signal(Signal::SIGSTOP);
@@ -65,7 +65,7 @@ fn a_zombie_does_not_touch_the_next_run() {
 #[test]
 fn cancel_against_finish_has_one_winner() {
     let house = House::of(deployment().set("APP_CONCURRENCY", "40"));
-    let ids: Vec<String> = (0..40).map(|place| house.submit(count(1, 300 + 100 * place))).collect();
+    let ids: Vec<String> = (0..40).map(|place| house.submit(count(1, 300 + 300 * place))).collect();
     let mut worker = house.deployment.work();
     ledger::wait(&house.sql, &ids[0], "ended", |entry| entry.status == "SUCCESS");
     let (mut cancelled, mut late) = (0, 0);

@@ -20,14 +20,14 @@ fn a_task_that_cooperates_goes_on_elsewhere_within_a_second_of_the_grace() {
     ledger::wait(&house.sql, &id, "on its way", |entry| entry.seq >= 3);
     let mut staying = house.deployment.work();
     staying.wait_for_line("worker started");
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     leaving.signal(Signal::SIGTERM);
     assert_eq!(leaving.wait_exit(LONG).code(), Some(0));
-    assert!(began.elapsed() < Duration::from_millis(2_500), "it took {:?} to leave", began.elapsed());
+    assert!(watch.elapsed() < Duration::from_millis(2_500), "it took {:?} to leave", watch.elapsed());
     let entry = wait_status(&house.sql, &id, "SUCCESS");
     assert_eq!((entry.delivery, entry.failures, entry.lost), (2, 0, 0));
     let gap = seconds(&house.sql, &id, "status = 'PENDING'", "status = 'RUNNING'");
-    assert!((0.0..1.0).contains(&gap), "{gap} s between two deliveries");
+    assert!((0.0..1.0 + watch.lost().as_secs_f64()).contains(&gap), "{gap} s between two deliveries");
     check_counted(&house.sql, &id, 40);
     let resumed = events(&house.sql, &id).iter().any(|event| event.message.as_deref() == Some("step 1 in delivery 2"));
     assert!(!resumed, "it began again instead of going on from its checkpoint");
@@ -49,7 +49,7 @@ fn a_second_signal_hands_everything_back_at_once() {
         ids.iter().for_each(|id| drop(wait_status(&house.sql, id, "RUNNING")));
         leaving.signal(signal);
         leaving.wait_for_line("draining");
-        let began = Instant::now();
+        let began = Stopwatch::start();
         leaving.signal(signal);
         assert_eq!(leaving.wait_exit(LONG).code(), Some(code));
         assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
@@ -71,7 +71,7 @@ fn who_does_not_stop_is_left_behind() {
         let id = house.submit(json!({"task_type": "cling", "how": how, "time": 600_000}));
         let mut leaving = house.deployment.work();
         wait_status(&house.sql, &id, "RUNNING");
-        let began = Instant::now();
+        let began = Stopwatch::start();
         leaving.signal(Signal::SIGTERM);
         assert_eq!(leaving.wait_exit(LONG).code(), Some(0), "{how}");
         // The grace, the time to stop, a margin, and the second that threads have at the end of the process are less
@@ -90,8 +90,8 @@ fn attempts_that_ignore_a_cancel_are_counted() {
     let house = House::of(deployment().set("APP_STOP_TIMEOUT", "300ms"));
     let mut worker = house.deployment.work();
     let obedient = house.submit(count(900, 100));
-    let deaf = house.submit(json!({"task_type": "cling", "how": "blocks", "time": 6_000}));
-    let started = Instant::now();
+    let deaf = house.submit(json!({"task_type": "cling", "how": "blocks", "time": 10_000}));
+    let started = Stopwatch::start();
     for id in [&obedient, &deaf] {
         wait_status(&house.sql, id, "RUNNING");
         house.client.cancel(id).expect(204);
@@ -102,11 +102,11 @@ fn attempts_that_ignore_a_cancel_are_counted() {
         });
     };
     unstopped(1);
-    assert!(started.elapsed() < Duration::from_secs(6));
+    assert!(started.elapsed() < Duration::from_secs(10));
     // Its slot is free and its stop confirmed, although its thread goes on.
     ledger::wait(&house.sql, &deaf, "confirmed", |entry| !entry.has_worker);
     unstopped(0);
-    assert!(started.elapsed() >= Duration::from_secs(6));
+    assert!(started.on_the_wall() >= Duration::from_secs(10));
     worker.stop();
 }
 
@@ -126,7 +126,7 @@ fn a_deadline_ends_the_attempt_whether_the_handler_listens_or_not() {
 
 #[test]
 fn a_closed_terminal_is_told_to_leave_like_sigterm() {
-    let house = House::new();
+    let house = House::of(deployment().set("APP_GRACE", "30s"));
     let id = house.submit(count(20, 50));
     let mut worker = house.deployment.work();
     ledger::wait(&house.sql, &id, "on its way", |entry| entry.seq >= 3);

@@ -10,13 +10,13 @@ mod leaving;
 mod operating;
 mod outages;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{App, Client, Deployment, Direction, Flow, LONG, Proxy, Services, Sql, until},
+    harness::{App, Client, Deployment, Direction, Flow, LONG, Proxy, Services, Sql, Stopwatch, until},
     ledger::{self, check_counted, check_history, entry, events, wait_status, wait_until_clean},
 };
 

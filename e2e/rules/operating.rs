@@ -42,7 +42,7 @@ pub fn retry(house: &House, id: &str, expected: Answer) {
 #[test]
 fn a_retry_waits_until_the_cancelled_attempt_has_stopped() {
     let house = House::new();
-    let id = house.submit(count(20, 50));
+    let id = house.submit(count(60, 50));
     let mut worker = house.deployment.work();
     ledger::wait(&house.sql, &id, "on its way", |entry| entry.seq >= 4);
     worker.signal(Signal::SIGSTOP);
@@ -67,7 +67,7 @@ fn a_retry_waits_until_the_cancelled_attempt_has_stopped() {
 /// that reads why.
 #[test]
 fn a_failure_in_the_middle_of_a_retry_is_retried() {
-    let mut house = House::of(deployment().set("APP_FAULTS", "task:stall=2s"));
+    let mut house = House::of(deployment().set("APP_FAULTS", "task:stall=5s"));
     let id = house.submit(count_with(1, 0, json!({"delay": "1h"})));
     std::thread::scope(|scope| {
         let retry = scope.spawn(|| house.client.post(&format!("/tasks/{id}/retry"), "", &[]));

@@ -151,7 +151,7 @@ fn memory_of_a_stream(serve: &App, address: SocketAddr, count: usize) -> f64 {
     let request = format!("GET /tasks/{id}/stream HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n");
     let open = |_| {
         let mut connection = TcpStream::connect(address).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
         connection.write_all(request.as_bytes()).unwrap();
         let mut first = [0; 512];
         assert!(connection.read(&mut first).unwrap() > 0, "the stream has begun");

@@ -4,10 +4,7 @@
 //! Every scenario is played twice: as the program is, when nothing may be wrong, and with the defect. The random soak
 //! would meet most of these moments too; here they are certain.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -24,7 +21,7 @@ use super::{
     random::Random,
     report,
 };
-use crate::harness::{App, LONG, Services, until};
+use crate::harness::{App, LONG, Services, Stopwatch, until};
 
 /// How long a scene may take to come to rest. A defect that leaves something behind costs all of it.
 const REST: Duration = Duration::from_secs(45);
@@ -120,7 +117,7 @@ impl Scene {
 
     /// Waits until all is quiet, and lets the checker judge.
     fn judge(mut self) -> (Evidence, Vec<Violation>) {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let mut left = leftovers(&self.place);
         while !left.is_empty() && began.elapsed() < REST {
             std::thread::sleep(Duration::from_millis(100));
@@ -172,8 +169,8 @@ fn must_be_caught(defect: &'static str, by: &str, play: fn(&mut Scene)) {
 /// by the time it goes on.
 fn a_result_of_an_attempt_that_lost_its_task(scene: &mut Scene) {
     scene.start("serve", "");
-    let first = scene.start("work", "finish:stall=3s");
-    let id = scene.submit_slow(1_500);
+    let first = scene.start("work", "finish:stall=6s");
+    let id = scene.submit_slow(5_000);
     scene.app(first).wait_for_line("\"message\":\"succeeded\"");
     let from = now();
     scene.app(first).signal(Signal::SIGSTOP);
@@ -192,7 +189,7 @@ fn finish_without_delivery() {
 fn finish_by_id() {
     must_be_caught("finish-by-id", "legal", |scene| {
         scene.start("serve", "");
-        let worker = scene.start("work", "finish:stall=3s");
+        let worker = scene.start("work", "finish:stall=6s");
         let id = scene.submit_quick();
         scene.app(worker).wait_for_line("\"message\":\"succeeded\"");
         let (client, mut random) = scene.client();
@@ -243,7 +240,7 @@ fn no_sweep() {
     must_be_caught("no-sweep", "no loss", |scene| {
         scene.start("serve", "");
         let first = scene.start("work", "");
-        let id = scene.submit_slow(2_000);
+        let id = scene.submit_slow(5_000);
         scene.wait_status(&id, "it runs", |status, _| status == "RUNNING");
         scene.kill(first);
         scene.start("work", "");
@@ -292,7 +289,7 @@ fn answer_first() {
             history.lock().submissions.insert(0, Submission { key: None, kind, body: body.clone() });
             let asked = scope.spawn(move || client.submit(&mut random, 0, None, &body, IsMisuse::No));
             // The commit is five seconds away: an answer before that is one too early.
-            let began = Instant::now();
+            let began = Stopwatch::start();
             while !asked.is_finished() && began.elapsed() < Duration::from_secs(2) {
                 std::thread::sleep(Duration::from_millis(5));
             }

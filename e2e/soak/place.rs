@@ -1,6 +1,6 @@
 //! Place: a database with the audit in it, a Redis database, and the settings of the processes that work there.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 
 use super::{audit, plan::LEASE};
 use crate::harness::{App, Services, Sql};
@@ -60,7 +60,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A port that is free now, for a server that is to come back where it was.
+/// A port for a server that is to come back where it was.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+    crate::harness::free_port(Ipv4Addr::LOCALHOST)
 }

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Deployment, Dns, HttpServer, Reply};
+use crate::harness::{Client, Deployment, Dns, HttpServer, Reply, free_port};
 
 /// The site that may be reached.
 const SITE: Ipv4Addr = Ipv4Addr::new(127, 99, 0, 1);
@@ -22,7 +22,7 @@ const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 99, 0, 53);
 /// What a refused task's error may be called. A name without addresses is as good as refused.
 const REFUSED: [&str; 4] = ["invalid_url", "address_not_allowed", "port_not_allowed", "insecure_redirect"];
 /// All of it.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(240);
 
 /// Notes down who connects.
 struct Canary {
@@ -122,7 +122,7 @@ fn nothing_private_is_reached() {
     // The targets of its redirects name its port, which is known only when it listens.
     let targets = Arc::new(Mutex::new(Vec::new()));
     let told = targets.clone();
-    let site = HttpServer::start_on(SITE, move |request, _| redirecting(&request.path, &told));
+    let site = HttpServer::start_on((SITE, free_port(SITE)), move |request, _| redirecting(&request.path, &told));
     let port = site.address().port();
     *targets.lock().unwrap() = corpus::redirect_targets(port);
     let here = |address: IpAddr| SocketAddr::new(address, port);

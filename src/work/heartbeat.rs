@@ -39,21 +39,52 @@ pub(super) struct Heartbeat {
     unbroken: Arc<Unbroken>,
 }
 
-/// Since when every renewal has succeeded.
+/// Since when every renewal has come in time.
 #[derive(Default)]
-pub(super) struct Unbroken(Mutex<Option<Duration>>);
+pub(super) struct Unbroken(Mutex<Option<Beats>>);
+
+/// Renewals without a failure and without a gap between them.
+#[derive(Clone, Copy)]
+struct Beats {
+    first: Duration,
+    last: Duration,
+}
 
 impl Unbroken {
-    /// Whether renewals have succeeded without a failure for this long. Who has not may have been cut off itself, and
-    /// should not judge others.
+    /// Whether renewals have come in time for this long: PostgreSQL is there, and so was this process.
     pub(super) fn for_at_least(&self, time: Duration) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| uptime() - since >= time)
+        self.beats().is_some_and(|beats| uptime() - beats.first >= time)
     }
 
-    fn note(&self, renewed: bool) {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = renewed.then(|| since.unwrap_or_else(uptime));
+    /// Whether they have for a whole lease, up to now. Who has missed one may have been cut off itself, and should not
+    /// judge others; or it stood still, and with it perhaps the machine and all the workers on it. A worker renews three
+    /// times in a lease, so whose lease ran out in a standstill saw at least two thirds of it pass, and so did whoever
+    /// stood still beside it.
+    pub(super) fn for_a_lease(&self, lease: Duration) -> bool {
+        self.for_a_lease_at(lease, uptime())
     }
+
+    fn for_a_lease_at(&self, lease: Duration, now: Duration) -> bool {
+        self.beats().is_some_and(|beats| now - beats.first >= lease && now - beats.last < longest_gap(lease))
+    }
+
+    fn beats(&self) -> Option<Beats> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, renewed: bool, lease: Duration) {
+        self.note_at(renewed, lease, uptime());
+    }
+
+    fn note_at(&self, renewed: bool, lease: Duration, now: Duration) {
+        let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unbroken = beats.filter(|beats| now - beats.last < longest_gap(lease));
+        *beats = renewed.then(|| Beats { first: unbroken.map_or(now, |beats| beats.first), last: now });
+    }
+}
+
+fn longest_gap(lease: Duration) -> Duration {
+    lease * 2 / 3
 }
 
 /// The monotonic clock that goes on while the machine is suspended.
@@ -121,7 +152,7 @@ async fn beat(
         watch.check(ticks, worker.settings.hung_after);
         let asked_at = Instant::now();
         let renewed = renew(&worker, &mut keeper, period.max(SHORTEST_TRY)).await;
-        unbroken.note(renewed.is_ok());
+        unbroken.note(renewed.is_ok(), worker.settings.lease);
         worker.vitals.beat();
         worker.core.metrics.work.renewed(if renewed.is_ok() { Outcome::Ok } else { Outcome::Failed });
         let pause = match renewed {
@@ -225,5 +256,46 @@ impl Watch {
             }
             self.suspected = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    /// Renewals at these moments, in seconds before now.
+    fn renewed(moments: &[u64]) -> Unbroken {
+        let unbroken = Unbroken::default();
+        // The machine may have been up for less than that.
+        let now = uptime() + Duration::from_secs(1_000);
+        for ago in moments {
+            unbroken.note_at(true, LEASE, now - Duration::from_secs(*ago));
+        }
+        unbroken
+    }
+
+    fn may_judge(moments: &[u64]) -> bool {
+        renewed(moments).for_a_lease_at(LEASE, uptime() + Duration::from_secs(1_000))
+    }
+
+    #[test]
+    fn who_stood_still_judges_nobody_for_a_lease() {
+        assert!(may_judge(&[40, 30, 20, 10, 1]));
+        assert!(!may_judge(&[20, 10, 1]), "it has just begun");
+        assert!(!may_judge(&[]));
+        assert!(!may_judge(&[60, 50, 40, 30, 21]), "it stands still, or has until now");
+        assert!(!may_judge(&[60, 50, 29, 20, 10, 1]), "it stood still within the lease");
+        assert!(may_judge(&[90, 70, 50, 40, 30, 20, 10, 1]) && may_judge(&[60, 31, 21, 11, 1]), "that is over");
+    }
+
+    #[test]
+    fn a_failure_begins_anew() {
+        let unbroken = renewed(&[40, 30, 20, 10]);
+        let now = uptime() + Duration::from_secs(1_000);
+        unbroken.note_at(false, LEASE, now);
+        unbroken.note_at(true, LEASE, now);
+        assert!(!unbroken.for_a_lease_at(LEASE, now));
     }
 }

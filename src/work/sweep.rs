@@ -35,7 +35,7 @@ pub(super) struct Swept {
 pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: CancellationToken) {
     let period = (worker.settings.lease / 6).clamp(SHORTEST, LONGEST);
     pace::every(period, &stop, "sweep", || async {
-        let swept = run_once(&worker, || unbroken.for_at_least(worker.settings.lease)).await;
+        let swept = run_once(&worker, || unbroken.for_a_lease(worker.settings.lease)).await;
         worker.core.metrics.work.swept(if swept.is_ok() { Outcome::Ok } else { Outcome::Failed });
         let swept = swept?;
         if swept != Swept::default() {
@@ -46,8 +46,8 @@ pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: Canc
     .await;
 }
 
-/// One sweep. Who has not renewed without failure for one lease may have been cut off itself: it declares nobody dead,
-/// but takes what the dead held. `may_judge` is asked after PostgreSQL has answered: a server that stood still answers
+/// One sweep. Who has not renewed in time for one lease may have been cut off itself, or stood still as others beside it
+/// did: it declares nobody dead, but takes what the dead held. `may_judge` is asked after PostgreSQL has answered: a server that stood still answers
 /// questions of before, and whoever asked has failed to renew meanwhile.
 pub(super) async fn run_once(worker: &Worker, may_judge: impl Fn() -> bool) -> anyhow::Result<Swept> {
     let mut swept = Swept::default();

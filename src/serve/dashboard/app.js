@@ -41,12 +41,15 @@ async function show(moved) {
   const name = found ? found[1] : "";
   const params = new URLSearchParams(location.search);
   strip.point(params, name === "tasks");
+  // For whoever drives the page by program: set again when everything on it answers.
+  attr(document.documentElement, "data-shown", null);
   for (const link of document.querySelectorAll(".top nav a")) attr(link, "aria-current", link.pathname.slice(4) === name || (name === "task" && link.pathname === "/ui/tasks") ? "page" : null);
   page.close?.();
   live.end();
   page = {};
   if (!name) {
     main().replaceChildren(message("There is no such page.", "Go to Tasks", "/ui/tasks"));
+    attr(document.documentElement, "data-shown", "nothing");
     return;
   }
   let made;
@@ -69,6 +72,7 @@ async function show(moved) {
     }
     scrollTo(0, 0);
   }
+  attr(document.documentElement, "data-shown", name);
 }
 
 /** The title of the tab. */
