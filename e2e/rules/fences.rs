@@ -61,6 +61,39 @@ fn a_zombie_does_not_touch_the_next_run() {
     healthy.stop();
 }
 
+/// A machine stands still for longer than a lease, and one of its workers is scheduled before the other.
+#[test]
+fn workers_that_stood_still_together_bury_nobody() {
+    let house = House::of(deployment().set("APP_LEASE", "4s"));
+    let mut workers = [house.deployment.work(), house.deployment.work()];
+    workers.iter_mut().for_each(|worker| drop(worker.wait_for_line("worker started")));
+    let id = house.submit(count(9_000, 100));
+    wait_status(&house.sql, &id, "RUNNING");
+    let are = |number: i64, what: &str| {
+        let query = format!("SELECT count(*) FROM workers WHERE {what}");
+        until(&format!("{number} workers are: {what}"), LONG, || {
+            (house.sql.value::<i64>(&query, &[]) == number).then_some(())
+        });
+    };
+    // They have been there for a lease, and may judge.
+    are(2, "started_at < clock_timestamp() - interval '4500 ms'");
+    workers.iter().for_each(|worker| worker.signal(Signal::SIGSTOP));
+    are(2, "lease_until < clock_timestamp() - interval '500 ms'");
+    workers[0].signal(Signal::SIGCONT);
+    are(1, "lease_until > clock_timestamp()");
+    // Time for one sweep after the other. It will judge again after a lease.
+    let clock = || house.sql.value::<f64>("SELECT extract(epoch FROM clock_timestamp())::float8", &[]);
+    let back = clock();
+    until("it has swept", LONG, || (clock() > back + 1.2).then_some(()));
+    workers[1].signal(Signal::SIGCONT);
+    are(2, "lease_until > clock_timestamp()");
+    assert_eq!(house.sql.value::<i64>("SELECT count(*) FROM workers WHERE state = 'dead'", &[]), 0);
+    assert_eq!((entry(&house.sql, &id).delivery, entry(&house.sql, &id).lost), (1, 0));
+    house.client.cancel(&id).expect(204);
+    ledger::wait(&house.sql, &id, "confirmed", |entry| !entry.has_worker);
+    workers.iter_mut().for_each(App::stop);
+}
+
 /// A cancel and a finish at the same moment: whichever is first stands, and the answers say so.
 #[test]
 fn cancel_against_finish_has_one_winner() {
