@@ -23,10 +23,13 @@ def cancel_what_is_under_way():
     while True:
         time.sleep(EVERY)
         try:
-            tasks = requests.get(f"{SERVER}/tasks?status=PENDING,RUNNING&limit=1000", headers=KEY, timeout=10).json()
+            answer = requests.get(f"{SERVER}/tasks?status=PENDING,RUNNING&limit=1000", headers=KEY, timeout=60)
+            # Whoever goes on with an error for a list ends here, and with it the end of all that is held.
+            answer.raise_for_status()
+            tasks = answer.json()
             for task in tasks:
                 if task["task_id"] in seen:
-                    requests.delete(f"{SERVER}/tasks/{task['task_id']}", headers=KEY, timeout=10)
+                    requests.delete(f"{SERVER}/tasks/{task['task_id']}", headers=KEY, timeout=60)
             seen = {task["task_id"] for task in tasks}
         except requests.RequestException:
             pass  # Failures of the server are for the checks to find.
