@@ -189,7 +189,7 @@ fn echo() -> u16 {
 
 fn connect(proxy: &Proxy) -> TcpStream {
     let stream = TcpStream::connect(proxy.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     stream
 }
 
@@ -206,7 +206,9 @@ fn the_proxy_passes_holds_and_swallows() {
     let mut stream = connect(&proxy);
     assert_eq!(exchange(&mut stream, b"one"), Ok(b"one".to_vec()));
 
+    let silence = Some(Duration::from_millis(300));
     proxy.set(Direction::ToClient, Flow::Hold);
+    stream.set_read_timeout(silence).unwrap();
     assert_eq!(exchange(&mut stream, b"two"), Err(std::io::ErrorKind::WouldBlock));
     proxy.set(Direction::ToClient, Flow::Pass);
     let mut buffer = [0; 3];
@@ -214,7 +216,7 @@ fn the_proxy_passes_holds_and_swallows() {
     stream.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"two");
 
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream.set_read_timeout(silence).unwrap();
     proxy.set_one(0, Direction::ToServer, Flow::Swallow);
     assert_eq!(exchange(&mut stream, b"three"), Err(std::io::ErrorKind::WouldBlock));
     let mut other = connect(&proxy);

@@ -129,7 +129,7 @@ fn a_held_lease_gets_what_is_submitted_meanwhile_and_holds_no_connection() {
     assert!(began.on_the_wall() >= Duration::from_secs(1), "it was not held");
     // Many more than there are connections.
     std::thread::scope(|scope| {
-        let polls: Vec<_> = (0..30).map(|_| scope.spawn(|| ask(&client, json!({"wait": 20})))).collect();
+        let polls: Vec<_> = (0..30).map(|_| scope.spawn(|| ask(&client, json!({"wait": 50})))).collect();
         let sql = deployment.sql();
         until("somebody asks for the type", LONG, || {
             (sql.value::<i64>("SELECT count(*) FROM http_workers WHERE task_type = 'thing'", &[]) == 1).then_some(())
@@ -193,7 +193,7 @@ fn a_failure_is_retried_within_the_budget() {
         let failed = tell(&client, &first, "fail", json!({"code": "busy", "message": "later", "retry_after": "100ms"}));
         assert_eq!(failed.expect(200).json()["status"], "PENDING");
     }
-    let second = take(&client, json!({"wait": 20}));
+    let second = take(&client, json!({"wait": 50}));
     assert_eq!((&second["task_id"], &second["attempt"]), (&json!(id), &json!(2)));
     let failed = tell(&client, &second, "fail", json!({"code": "busy", "message": "again"})).expect(200);
     assert_eq!(failed.json()["status"], "FAILED");
@@ -243,7 +243,7 @@ fn the_servers_own_workers_leave_declared_types_alone() {
     });
     let waiting = client.task(&id);
     assert_eq!((&waiting["status"], &waiting["pending_reason"]), (&json!("PENDING"), &json!("no_worker")));
-    let body = json!({"worker": "test", "task_types": ["thing"], "wait": 10}).to_string();
+    let body = json!({"worker": "test", "task_types": ["thing"], "wait": 50}).to_string();
     let leased = client.post("/queues/default/lease", body, &[]).expect(200).json();
     assert_eq!((&leased[0]["task_id"], &leased[0]["delivery"]), (&json!(id), &json!(1)));
     // From here on it is known that somebody does this.

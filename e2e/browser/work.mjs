@@ -131,7 +131,7 @@ export async function pauses({ open, base }) {
   await until("the pause is undone", async () => {
     await page.getByRole("button", { name: "Resume default" }).click();
     // The offer goes by itself after ten seconds: on a machine that stood still for so long all of it is done again.
-    const undone = await page.locator(".toast").getByRole("button", { name: "Undo" }).click({ timeout: 15000 }).then(() => true, () => false);
+    const undone = await page.locator(".toast").getByRole("button", { name: "Undo" }).last().click({ timeout: 15000 }).then(() => true, () => false);
     if (!undone) await button.click();
     return undone;
   });

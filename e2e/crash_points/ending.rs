@@ -32,7 +32,7 @@ fn the_lease(cell: &Cell) {
     if cell.action != Stall {
         return tasks_run(cell, &[], [(1, 1), (1, 1), (1, 1), (1, 2), (1, 2)]);
     }
-    let id = cell.client.submit(&json!({"task_type": "count", "steps": 40, "pace": 100}));
+    let id = cell.client.submit(&json!({"task_type": "count", "steps": 100, "pace": 100}));
     // Each try is given up long before.
     let mut stalled = cell.deployment.work_with(&[("APP_FAULTS", "renew:stall=1h:7")]);
     wait_status(cell.sql, &id, "RUNNING");
@@ -40,7 +40,7 @@ fn the_lease(cell: &Cell) {
     stalled.wait_for_line("begins again under a new id");
     let entry = wait_status(cell.sql, &id, "SUCCESS");
     assert_eq!((entry.delivery, entry.failures), (2, 0), "{entry:?}");
-    check_counted(cell.sql, &id, 40);
+    check_counted(cell.sql, &id, 100);
     wait_until_clean(cell.deployment, cell.sql);
     stalled.stop();
     healthy.stop();

@@ -34,7 +34,7 @@ enum Known {
 
 /// A task runs; its worker is killed; whoever recovers it fails at it.
 fn the_worker_dies(cell: &Cell, known: Known) {
-    let id = cell.client.submit(&json!({"task_type": "count", "steps": 10, "pace": 150}));
+    let id = cell.client.submit(&json!({"task_type": "count", "steps": 20, "pace": 150}));
     let mut dying = cell.deployment.work();
     ledger::wait(cell.sql, &id, "on its way", |entry| entry.seq >= 2);
     dying.kill();
@@ -43,7 +43,7 @@ fn the_worker_dies(cell: &Cell, known: Known) {
     }
     let mut worker = cell.met(cell.faulty_worker(&[]));
     wait_status(cell.sql, &id, "SUCCESS");
-    check_counted(cell.sql, &id, 10);
+    check_counted(cell.sql, &id, 20);
     let entry = entry(cell.sql, &id);
     assert!(entry.failures == 0 && (2..=3).contains(&entry.delivery), "{entry:?}");
     assert!(cell.action.aborts() || entry.delivery == 2, "{entry:?}");

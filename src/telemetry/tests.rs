@@ -150,7 +150,7 @@ fn spans_reach_the_collector_when_the_guard_goes() {
     let seen = seen.unwrap();
     assert!(seen.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && seen != PARENT, "{seen}");
 
-    let (head, body) = received.recv_timeout(Duration::from_secs(10)).unwrap();
+    let (head, body) = received.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
     let holds = |part: &[u8]| body.windows(part.len()).any(|window| window == part);
     assert!(holds(b"attempt-of-a-test") && holds(b"longrun-test") && holds(b"01TEST"));
@@ -170,6 +170,6 @@ fn a_collector_that_never_answers_holds_nobody_up() {
         }
         spent = started.elapsed();
     });
-    assert!(spent < Duration::from_secs(5), "20,000 spans took {spent:?}");
-    assert!(started.elapsed() < spent + export::FLUSH_TIMEOUT + Duration::from_secs(2), "leaving was not bounded");
+    assert!(spent < Duration::from_secs(30), "20,000 spans took {spent:?}");
+    assert!(started.elapsed() < spent + export::FLUSH_TIMEOUT + Duration::from_secs(20), "leaving was not bounded");
 }

@@ -339,7 +339,7 @@ fn a_dripping_body_ends_with_the_time_in_all() {
     let began = Instant::now();
     let outcome = Client::new(local()).send(&Request::get(&site.url("/")).limits(limits));
     assert!(matches!(outcome, Err(OutboundError::Timeout(_))), "{outcome:?}");
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn a_request_can_be_cut_off_from_outside() {
     let began = Instant::now();
     drop(abort.on_drop());
     assert!(matches!(request.join().unwrap(), Err(OutboundError::Aborted)));
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
     let again = Client::new(local()).send(&Request::get(&site.url("/")).abort_with(&abort));
     assert!(matches!(again, Err(OutboundError::Aborted)));
     assert_eq!(site.connections(), 1);
