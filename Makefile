@@ -1,7 +1,7 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients browser screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing image sbom
+.PHONY: help deps clients browser dashboard screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing image sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ clients:
 # Chromium, node and what the browser tests take from npm.
 browser:
 	@./scripts/deps browser
-	@[ -d e2e/browser/node_modules/playwright-core ] || (cd e2e/browser && npm ci --no-audit --no-fund)
+	@[ -d e2e/browser/node_modules/esbuild ] || (cd e2e/browser && npm ci --no-audit --no-fund)
 
 # The dev profile, not the release one: it is ready in a fraction of the time (no link-time optimisation, and the
 # tests use the same build), and a task of a laptop does not feel the difference.
@@ -82,6 +82,9 @@ bench: deps ## Measure rates, memory, start-up and the cost of a full table, abo
 	cargo build --release --locked
 	BENCH=1 APP_UNDER_TEST=$$PWD/target/release/app \
 		cargo test --locked --features faults --test e2e bench:: -- --test-threads=1 --nocapture
+
+dashboard: browser ## Make the dashboard's served files from those that people read, after each change of them
+	cd e2e/browser && node bundle.mjs --write
 
 screenshots: deps browser ## Take the pictures of the dashboard that the README shows
 	SCREENSHOTS=1 cargo test --locked --features faults --test e2e -- --exact dashboard::screenshots

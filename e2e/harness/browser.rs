@@ -15,7 +15,7 @@ const FOLDER: &str = "e2e/browser";
 
 /// What the scripts need, installed once.
 static INSTALLED: LazyLock<()> = LazyLock::new(|| {
-    if Path::new(FOLDER).join("node_modules/playwright-core").exists() {
+    if ["playwright-core", "esbuild"].iter().all(|name| Path::new(FOLDER).join("node_modules").join(name).exists()) {
         return;
     }
     let installed = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(FOLDER).output();
@@ -80,6 +80,7 @@ fn run_scenario(scenario: &str, address: SocketAddr, arguments: &[&str], mut out
 /// Runs the unit tests of the dashboard's modules.
 #[track_caller]
 pub fn run_module_tests() {
+    LazyLock::force(&INSTALLED);
     let output = Command::new("node").args(["--test", "unit/"]).current_dir(FOLDER).output();
     let output = output.expect("node starts: `make browser` says what is missing");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -41,10 +41,3 @@ test("a thousand updates a second are at most four renderings", () => {
   time.pass(1000);
   assert.equal(told.length, after, "who has left is told nothing");
 });
-
-test("what is kept is kept", () => {
-  const { store } = staged();
-  for (const id of ["a", "b", "c"]) store.apply({ task_id: id, version: 1 });
-  store.keep(["b"]);
-  assert.deepEqual([store.get("a"), store.get("b")?.task_id, store.get("c")], [undefined, "b", undefined]);
-});

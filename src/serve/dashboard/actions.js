@@ -1,8 +1,8 @@
 // Actions: what changes something, with what is asked before and said after. Only what destroys work is asked about.
 
-import { el, text, show, partsOf } from "./dom.js";
+import { $, copy, el, text, show, partsOf } from "./dom.js";
 import { call, get, now } from "./api.js";
-import { count, number, duration, clock } from "./format.js";
+import { clock, count, duration, number, toMs } from "./format.js";
 import { isLost } from "./live.js";
 
 let spoke = 0;
@@ -10,10 +10,10 @@ let waiting = null;
 
 /** Tells a screen reader: politely, at most every five seconds; or at once. */
 export function say(words, urgent) {
-  if (urgent) return text(document.querySelector('[data-part="alert"]'), words);
+  if (urgent) return text($('[data-part="alert"]'), words);
   const speak = () => {
     spoke = Date.now();
-    text(document.querySelector('[data-part="status"]'), waiting);
+    text($('[data-part="status"]'), waiting);
     waiting = null;
   };
   const idle = waiting === null;
@@ -33,16 +33,19 @@ export function toast(words, action) {
     });
     node.append(button);
   }
-  const box = document.querySelector(".toasts");
+  const box = $(".toasts");
   box.append(node);
   while (box.children.length > 3) box.firstElementChild.remove();
   setTimeout(gone, action ? 10000 : 6000);
   say(words);
 }
 
+/** Copies, and says so. */
+export const copied = async (value, words = "Copied.") => toast((await copy(value)) ? words : "Press Ctrl-C to copy.");
+
 /** Asks. @returns {Promise<boolean>} */
 export function ask({ title, words, no, yes, type }) {
-  const dialog = document.querySelector("dialog.ask");
+  const dialog = $("dialog.ask");
   const part = partsOf(dialog);
   const back = document.activeElement;
   text(dialog.querySelector("h2"), title);
@@ -97,8 +100,8 @@ export async function cancel(task) {
   if (!known()) return null;
   if (task.status === "RUNNING") {
     const saved = await get(`/tasks/${task.task_id}/timeline`).then((line) => line.current, () => null);
-    const work = task.started_at ? `${duration(now() - Date.parse(task.started_at))} of work will stop.` : "Its work will stop.";
-    const point = saved?.checkpoint_at ? `Last checkpoint ${clock(Date.parse(saved.checkpoint_at))}.` : "It has saved no checkpoint.";
+    const work = task.started_at ? `${duration(now() - toMs(task.started_at))} of work will stop.` : "Its work will stop.";
+    const point = saved?.checkpoint_at ? `Last checkpoint ${clock(toMs(saved.checkpoint_at))}.` : "It has saved no checkpoint.";
     const sure = await ask({ title: `Cancel this ${task.task_type}?`, words: `${work} ${point}`, no: "Keep running", yes: "Cancel task" });
     if (!sure) return null;
   }

@@ -1,5 +1,7 @@
 // Api: requests to the server, its errors, and its clock.
 
+import { toMs } from "./format.js";
+
 /** The server's clock minus ours, in milliseconds: ages are told by the server's. */
 export const skew = { ms: 0, exact: false };
 /** Milliseconds by the server's clock. */
@@ -9,7 +11,7 @@ export const session = { role: "admin", version: "", anonymous: true };
 
 /** Learns the server's clock from a time that it has just written. */
 export function learn(time) {
-  const ms = Date.parse(time);
+  const ms = toMs(time);
   if (Number.isNaN(ms)) return;
   skew.ms = ms - Date.now();
   skew.exact = true;
@@ -65,7 +67,7 @@ export async function call(method, path, { body, key, params, signal, quiet, pat
     throw new Failure(0, { detail: "The server did not answer." });
   }
   hooks.answered();
-  const date = Date.parse(response.headers.get("date"));
+  const date = toMs(response.headers.get("date"));
   // The header has whole seconds: it corrects only what is clearly off.
   const guess = date + 500 - (sent + Date.now()) / 2;
   if (!Number.isNaN(date) && (!skew.exact || Math.abs(guess - skew.ms) > 3000)) skew.ms = Math.abs(guess) < 2000 ? 0 : guess;

@@ -1,11 +1,11 @@
 // App: addresses to pages, one listener for everything, keys, and the switches of the head.
 
-import { $, el, text, attr, copy, partsOf } from "./dom.js";
+import { $, all, attr, el, partsOf, text } from "./dom.js";
 import { zone, zoneName } from "./format.js";
 import { call, get, hooks, learn, session } from "./api.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
-import { say, toast } from "./actions.js";
+import { copied, say, toast } from "./actions.js";
 
 const ROUTES = [
   [/^\/ui\/tasks\/([^/]+)$/, "task"], [/^\/ui\/tasks$/, "tasks"], [/^\/ui\/submit(?:\/([^/]+))?$/, "submit"],
@@ -43,7 +43,7 @@ async function show(moved) {
   strip.point(params, name === "tasks");
   // For whoever drives the page by program: set again when everything on it answers.
   attr(document.documentElement, "data-shown", null);
-  for (const link of document.querySelectorAll(".top nav a")) attr(link, "aria-current", link.pathname.slice(4) === name || (name === "task" && link.pathname === "/ui/tasks") ? "page" : null);
+  for (const link of all(".top nav a")) attr(link, "aria-current", link.pathname.slice(4) === name || (name === "task" && link.pathname === "/ui/tasks") ? "page" : null);
   page.close?.();
   live.end();
   page = {};
@@ -54,7 +54,8 @@ async function show(moved) {
   }
   let made;
   try {
-    const module = await import(`./${name}.js`);
+    const file = `./${name}.js`;
+    const module = await import(file);
     const place = { main: main(), id: found[0][1] && decodeURIComponent(found[0][1]), params, title, isCurrent: () => mine === opened };
     made = await module.open(place);
     if (mine !== opened) return made?.close?.();
@@ -148,9 +149,7 @@ const acts = {
     root.dataset.theme = dark ? "light" : "dark";
     stored("theme", root.dataset.theme);
   },
-  async "copy-next"(button) {
-    toast((await copy(button.parentElement.querySelector("pre").textContent)) ? "Copied." : "Press Ctrl-C to copy.");
-  },
+  "copy-next": (button) => copied(button.parentElement.querySelector("pre").textContent),
 };
 
 function drawZone() {
@@ -195,9 +194,9 @@ function onKey(event) {
   if (event.target.matches("[role=tab]")) onTabKey(event);
   const typing = event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
   if (event.key === "Escape" && typing) return typing.blur();
-  if (!keys || typing || document.querySelector("dialog[open]")) return;
-  if (event.key === "Escape" && !document.querySelector("details[open] form")) return page.key?.("Escape");
-  for (const menu of event.key === "Escape" ? document.querySelectorAll("details.menu[open]") : []) menu.open = false;
+  if (!keys || typing || $("dialog[open]")) return;
+  if (event.key === "Escape" && !$("details[open] form")) return page.key?.("Escape");
+  for (const menu of event.key === "Escape" ? all("details.menu[open]") : []) menu.open = false;
   const since = Date.now() - afterG;
   afterG = 0;
   if (since < 1500 && GO[event.key]) return go(`/ui/${GO[event.key]}`);
@@ -224,7 +223,7 @@ export async function start() {
   for (const type of ["submit", "change", "input"]) document.addEventListener(type, (event) => dispatch(event, type));
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", (event) => {
-    for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+    for (const menu of all("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
   partsOf($("dialog.help")).keys.addEventListener("change", (event) => {
     keys = event.target.checked;
@@ -232,7 +231,7 @@ export async function start() {
   });
   addEventListener("popstate", () => show(true));
   setInterval(() => document.hidden || page.tick?.(), 1000);
-  live.start();
+  live.keepWatch();
   get("/session").then((told) => {
     Object.assign(session, told);
     learn(told.server_time);

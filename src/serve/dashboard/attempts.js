@@ -1,11 +1,17 @@
 // Attempts: how a task spent its time: a strip drawn to scale, and the same as a list, which a screen reader gets.
 
 import { attr, badge, bdi, el, text } from "./dom.js";
-import { clock, day, duration, safe } from "./format.js";
+import { clock, day, duration, safe, toMs } from "./format.js";
 import { now } from "./api.js";
 
 /** Whether nothing but an operator's retry leaves it. */
 export const isFinal = (status) => !["PENDING", "RUNNING"].includes(status);
+
+/** Who had a delivery. A worker over HTTP is known by the name that it gave itself. */
+export function whose(entry) {
+  const [, name] = /^leased by (.+)/s.exec(entry.reason || "") || [];
+  return safe(entry.worker?.host || (name ? `HTTP worker ${name}` : "a worker that is gone"));
+}
 
 /** What stood between two entries, in words. */
 function attempt(entry, last) {
@@ -25,13 +31,13 @@ export function makeAttempts(lane, list) {
     /** @param {any[]} entries of the timeline */
     update(entries) {
       const ms = now();
-      const end = (n) => (entries[n + 1] ? Date.parse(entries[n + 1].at) : entries[n] && isFinal(entries[n].status) ? Date.parse(entries[n].at) : ms);
-      const spans = entries.map((entry, n) => ({ entry, next: entries[n + 1], from: Date.parse(entry.at), to: end(n) })).filter(({ entry }) => !isFinal(entry.status));
+      const end = (n) => (entries[n + 1] ? toMs(entries[n + 1].at) : entries[n] && isFinal(entries[n].status) ? toMs(entries[n].at) : ms);
+      const spans = entries.map((entry, n) => ({ entry, next: entries[n + 1], from: toMs(entry.at), to: end(n) })).filter(({ entry }) => !isFinal(entry.status));
       lane.replaceChildren(...spans.map(({ entry, next, from, to }) => {
         const took = attempt(entry, next);
         const wide = (to - from) / (spans[spans.length - 1].to - spans[0].from) > 0.07;
         const label = !wide ? "" : took ? `${entry.attempt} ${duration(to - from)}` : `wait ${duration(to - from)}`;
-        const node = el("span", { class: took ? (took.status === "BACK" ? "" : took.status) : "wait" }, label);
+        const node = el("span", took ? { "data-status": took.status } : { class: "wait" }, label);
         node.style.flexGrow = String(Math.max(1, to - from));
         node.style.flexBasis = "0";
         return node;
@@ -49,7 +55,7 @@ export function makeAttempts(lane, list) {
           }
           const until = status === "RUNNING" ? "" : clock(to);
           const more = [words && safe(words), note].filter(Boolean).join(", ");
-          return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from, status !== "RUNNING")), el("span", {}, entry.worker?.host || ""), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `its log, of delivery ${entry.delivery}` }, "its log"));
+          return el("li", {}, el("span", {}, entry.attempt), el("span", {}, shape.node), el("span", {}, `${day(from) === day(ms) ? "" : day(from) + " "}${clock(from)} – ${until}`), el("span", { "data-from": status === "RUNNING" ? from : null }, duration(to - from, status !== "RUNNING")), bdi(whose(entry), "host"), bdi(more), el("button", { type: "button", class: "link", "data-act": "its-log", "data-delivery": entry.delivery, "aria-label": `its log, of delivery ${entry.delivery}` }, "its log"));
         }));
         if (!list.children.length) list.append(el("li", { class: "muted" }, el("span"), "Not started yet."));
       }

@@ -3,6 +3,8 @@
 
 /** The first node that matches. */
 export const $ = (selector) => document.querySelector(selector);
+/** All that match. */
+export const all = (selector) => document.querySelectorAll(selector);
 
 /** A node. Properties that begin with "data-", "aria-" and the like are attributes; children are nodes or text. */
 export function el(name, props, ...children) {
@@ -47,10 +49,10 @@ export function show(node, shown) {
   if (node.hidden === shown) node.hidden = !shown;
 }
 
-/** Fills a template of the shell: the fragment, and its marked parts by name. */
+/** A template of the shell in a node of its own, and its marked parts by name. */
 export function template(name) {
-  const node = document.getElementById(`t-${name}`).content.cloneNode(true);
-  return { node, part: partsOf(node) };
+  const root = el("div", {}, $(`#t-${name}`).content.cloneNode(true));
+  return { root, part: partsOf(root) };
 }
 
 /** The nodes marked with data-part, by name. */
@@ -107,7 +109,7 @@ export async function copy(value) {
   } catch {
     const field = el("textarea", { class: "unseen", "aria-label": "Copied text" });
     field.value = value;
-    (document.querySelector("dialog[open]") || document.body).append(field);
+    ($("dialog[open]") || document.body).append(field);
     field.select();
     const done = document.execCommand("copy");
     field.remove();

@@ -5,6 +5,9 @@ export const zone = { name: "local" };
 
 const two = (n) => String(n).padStart(2, "0");
 
+/** A time as the API writes it in milliseconds; NaN for anything else. */
+export const toMs = Date.parse;
+
 /** The parts of a moment in the chosen zone. @param {number} ms */
 function parts(ms) {
   const d = new Date(ms);
@@ -118,28 +121,24 @@ export function indent(text) {
 
 /** The text of one member of a JSON object, as it came; null where there is none. */
 export function member(text, name) {
+  const wanted = JSON.stringify(name);
   const list = tokens(text);
   let depth = 0;
-  for (let i = 0; i < list.length; i++) {
-    if (depth === 1 && list[i + 1] === ":" && (list[i - 1] === "{" || list[i - 1] === ",") && list[i] === JSON.stringify(name)) {
-      let inner = 0;
-      let out = "";
-      for (let j = i + 2; j < list.length; j++) {
-        if ("{[".includes(list[j])) inner++;
-        if ("}]".includes(list[j]) && inner-- === 0) return out;
-        if (list[j] === "," && inner === 0) return out;
-        out += list[j];
-      }
-    }
-    if ("{[".includes(list[i])) depth++;
-    if ("}]".includes(list[i])) depth--;
+  let out = null;
+  for (const [i, token] of list.entries()) {
+    if ("}]".includes(token)) depth--;
+    if (out !== null) {
+      if (depth === 0 || (depth === 1 && token === ",")) return out;
+      out += token;
+    } else if (depth === 1 && token === ":" && list[i - 1] === wanted) out = "";
+    if ("{[".includes(token)) depth++;
   }
   return null;
 }
 
 /** What a waiting task waits for, in words. @param now milliseconds by the server's clock */
 export function waiting(task, now) {
-  const ready = Date.parse(task.ready_at);
+  const ready = toMs(task.ready_at);
   const because = task.last_error ? ` (${task.last_error.code})` : "";
   switch (task.pending_reason) {
     case "scheduled": return `starts in ${ready - now < 36e5 ? countdown(ready - now) : duration(ready - now)}`;
@@ -154,7 +153,7 @@ export function waiting(task, now) {
 export function remaining(task, now) {
   const p = task.progress;
   if (task.status !== "RUNNING" || !p || !p.percent || p.percent >= 100 || !task.started_at) return null;
-  const so_far = Date.parse(p.updated_at) - Date.parse(task.started_at);
+  const so_far = toMs(p.updated_at) - toMs(task.started_at);
   if (so_far < 2000) return null;
-  return Math.max(0, (so_far * (100 - p.percent)) / p.percent - (now - Date.parse(p.updated_at)));
+  return Math.max(0, (so_far * (100 - p.percent)) / p.percent - (now - toMs(p.updated_at)));
 }

@@ -3,7 +3,7 @@
 
 import { follow } from "./sse.js";
 import { clock, duration } from "./format.js";
-import { text, attr, el } from "./dom.js";
+import { $, all, attr, el, text } from "./dom.js";
 import { now } from "./api.js";
 import { banner } from "./strip.js";
 import { say } from "./actions.js";
@@ -132,7 +132,7 @@ function change(next) {
   if (!wasLost && (next === "reconnecting" || next === "offline")) {
     lostAt = heardAt || now();
     say(`Connection lost at ${clock(lostAt)}.`, true);
-    for (const button of document.querySelectorAll("[data-write]:not(:disabled)")) {
+    for (const button of all("[data-write]:not(:disabled)")) {
       button.disabled = true;
       button.title = "The connection is lost";
       button.dataset.lost = "";
@@ -141,7 +141,7 @@ function change(next) {
   state = next;
   if (wasLost && !isLost()) {
     say("Connected again, nothing missed.", true);
-    for (const button of document.querySelectorAll("[data-lost]")) {
+    for (const button of all("[data-lost]")) {
       button.disabled = false;
       button.title = "";
       delete button.dataset.lost;
@@ -153,7 +153,7 @@ function change(next) {
 
 /** What the indicator and the bar say; called every second too, for the countdown. */
 export function draw() {
-  const node = document.querySelector(".live");
+  const node = $(".live");
   const shown = paused ? "paused" : state;
   const words = {
     loading: "Connecting", live: "Live", paused: "Paused", polling: "Live, every 5s",
@@ -163,7 +163,7 @@ export function draw() {
   text(node.lastElementChild, words);
   attr(node, "aria-label", `Updates: ${words}. ${paused ? "Resume" : "Pause"}`);
   if (!isLost() || paused) return banner("connection");
-  const bar = document.querySelector('[data-banner="connection"]');
+  const bar = $('[data-banner="connection"]');
   const again = `Connection lost at ${clock(lostAt)}. What you see is from then. Trying again in ${duration(Math.max(0, nextTry - now()) + 999)}.`;
   // Only the words change: the button keeps its focus.
   if (bar.firstElementChild?.dataset.part === "again") text(bar.firstElementChild, again);
@@ -197,7 +197,7 @@ async function resume() {
 }
 
 /** Wires the tab's visibility and the slow clock. */
-export function start() {
+export function keepWatch() {
   document.addEventListener("visibilitychange", () => {
     clearTimeout(hiddenTimer);
     if (document.hidden) hiddenTimer = setTimeout(disconnect, 10000);

@@ -2,7 +2,7 @@
 // alone.
 
 import { attr, bdi, el, show, template, text } from "./dom.js";
-import { clock, count, number, safe } from "./format.js";
+import { clock, count, number, safe, toMs } from "./format.js";
 import { call } from "./api.js";
 
 const LAST = 1000;
@@ -13,9 +13,7 @@ const LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"];
 /** @param {string} id @param {URLSearchParams} params */
 export function makeLog(id, params, drawn) {
   const lines = [];
-  const { node, part } = template("log");
-  const root = el("div");
-  root.append(node);
+  const { root, part } = template("log");
   const view = { level: (params.get("level") || "INFO").toUpperCase().replace(/^WARN$/, "WARNING"), delivery: params.get("delivery") || "", find: "" };
   let following = true;
   let fresh = 0;
@@ -31,7 +29,7 @@ export function makeLog(id, params, drawn) {
     const parts = safe(line.message).split(view.find || null);
     parts.forEach((piece, n) => said.append(...(n ? [el("mark", {}, view.find), piece] : [piece])));
     return el("li", { id: `log-${line.seq}`, class: line.level + (line.seq === asked ? " target" : "") },
-      el("a", { href: `#log-${line.seq}`, "aria-label": `${clock(Date.parse(line.timestamp), true)}, line ${line.seq}` }, el("time", {}, clock(Date.parse(line.timestamp), true))),
+      el("a", { href: `#log-${line.seq}`, "aria-label": `${clock(toMs(line.timestamp), true)}, line ${line.seq}` }, el("time", {}, clock(toMs(line.timestamp), true))),
       el("span", { class: "level" }, line.level), said);
   }
 
@@ -64,6 +62,15 @@ export function makeLog(id, params, drawn) {
     text(part.jump, `${number(fresh)} new · jump to newest`);
     part.follow.checked = following;
     drawn((cut ? "last " : "") + number(lines.length));
+  }
+
+  function follow(on) {
+    following = on;
+    if (on) {
+      fresh = 0;
+      toEnd();
+    }
+    draw();
   }
 
   function add(line) {
@@ -140,14 +147,7 @@ export function makeLog(id, params, drawn) {
     shown() {
       if (following) toEnd();
     },
-    follow() {
-      following = !following;
-      if (following) {
-        fresh = 0;
-        toEnd();
-      }
-      draw();
-    },
+    follow: () => follow(!following),
     show(delivery) {
       view.delivery = String(delivery);
       part.delivery.value = view.delivery;
@@ -164,22 +164,10 @@ export function makeLog(id, params, drawn) {
         redraw();
         part.list.querySelector("mark")?.scrollIntoView({ block: "nearest" });
       },
-      "log-follow"(box) {
-        following = box.checked;
-        if (following) {
-          fresh = 0;
-          toEnd();
-        }
-        draw();
-      },
+      "log-follow": (box) => follow(box.checked),
       "log-wrap": (box) => part.log.classList.toggle("nowrap", !box.checked),
       "log-speak": (box) => attr(part.log, "aria-live", box.checked ? "polite" : "off"),
-      "log-jump"() {
-        following = true;
-        fresh = 0;
-        toEnd();
-        draw();
-      },
+      "log-jump": () => follow(true),
     },
   };
 }

@@ -5,9 +5,7 @@ import { call, session } from "./api.js";
 import { go } from "./app.js";
 
 export async function open({ main, params, title }) {
-  const { node, part } = template("login");
-  const root = el("div");
-  root.append(node);
+  const { root, part } = template("login");
   title("Sign in");
   main.replaceChildren(root);
   root.querySelector("input").focus();

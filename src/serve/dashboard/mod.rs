@@ -1,6 +1,8 @@
 //! The dashboard under `/ui/`: a page for people that speaks the public API and nothing else.
 //!
-//! Its files are part of the program. Everything but the shell and `boot.js` lies under a folder named by the hash of all
+//! Its files are part of the program. What people read and change are the files of this folder; what is served are those
+//! of `served/`, made from them by `make dashboard`: the same without comments, indentation and long names, and in fewer
+//! files. A test compares them. Everything but the shell and `boot.js` lies under a folder named by the hash of all
 //! files, so a browser may keep it for a year and never mixes two versions; another version's folder is a 404 that
 //! nobody keeps, which `boot.js` takes for a rollout. What a task contains is shown as text: the policy allows no inline
 //! script or style, and no string becomes markup (Trusted Types).
@@ -38,37 +40,27 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       require-trusted-types-for 'script'; trusted-types 'none'";
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-/// What stands in the shell where the folder of this version belongs.
+/// What stands in the shell where the folder of this version belongs, and where the name of the page does.
 const FOLDER: &str = "{{assets}}";
+const PAGE: &str = "{{page}}";
+/// The pages by the first part of their address; a single task's comes from the tasks'.
+const PAGES: [&str; 6] = ["tasks", "task", "submit", "queues", "workers", "login"];
 
 /// The name, the media type, the text.
 macro_rules! files {
     ($($name:literal $media_type:expr),* $(,)?) => {
-        &[$(($name, $media_type, include_str!($name))),*]
+        &[$(($name, $media_type, include_str!(concat!("served/", $name)))),*]
     };
 }
 
 const SHELL: &str = include_str!("index.html");
-const BOOT: &str = include_str!("boot.js");
+const BOOT: &str = include_str!("served/boot.js");
 const FILES: &[(&str, &str, &str)] = files! {
     "style.css" "text/css; charset=utf-8",
     "icon.svg" "image/svg+xml",
-    "actions.js" SCRIPT,
-    "api.js" SCRIPT,
     "app.js" SCRIPT,
-    "attempts.js" SCRIPT,
-    "dom.js" SCRIPT,
-    "filters.js" SCRIPT,
-    "form.js" SCRIPT,
-    "format.js" SCRIPT,
-    "live.js" SCRIPT,
-    "log.js" SCRIPT,
     "login.js" SCRIPT,
     "queues.js" SCRIPT,
-    "row.js" SCRIPT,
-    "sse.js" SCRIPT,
-    "store.js" SCRIPT,
-    "strip.js" SCRIPT,
     "submit.js" SCRIPT,
     "task.js" SCRIPT,
     "tasks.js" SCRIPT,
@@ -81,7 +73,8 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::new);
 struct Assets {
     /// Tells this version's files from others.
     hash: String,
-    shell: File,
+    /// By page: each has its script loaded beside the one of all.
+    shells: Vec<(&'static str, File)>,
     boot: File,
     files: Vec<(&'static str, File)>,
 }
@@ -97,9 +90,11 @@ impl Assets {
     fn new() -> Self {
         let all: String = FILES.iter().flat_map(|(name, _, text)| [*name, "\0", *text, "\0"]).collect();
         let hash = hash_of(&all);
-        let shell = SHELL.replace(FOLDER, &format!("/ui/assets/{hash}"));
+        // No line of it is text that would miss its indentation.
+        let shell: String = SHELL.lines().flat_map(|line| [line.trim_start(), "\n"]).collect();
+        let shell = shell.replace(FOLDER, &format!("/ui/assets/{hash}"));
         Self {
-            shell: File::new(HTML, shell),
+            shells: PAGES.iter().map(|page| (*page, File::new(HTML, shell.replace(PAGE, page)))).collect(),
             boot: File::new(SCRIPT, BOOT.to_owned()),
             files: FILES.iter().map(|(name, media, text)| (*name, File::new(media, (*text).to_owned()))).collect(),
             hash,
@@ -153,9 +148,18 @@ pub async fn home() -> Result<HttpResponse, Problem> {
 
 /// `GET /ui/{page}`: the shell. Which page it becomes, its script reads from the address.
 pub async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    match request.match_info().get("page") {
-        Some("" | "/") => home().await,
-        _ => Ok(ASSETS.shell.answer(&request, "no-cache")),
+    let path = request.match_info().get("page").unwrap_or_default().trim_matches('/');
+    let name = match path.split_once('/') {
+        _ if path.is_empty() => return home().await,
+        Some(("tasks", _)) => "task",
+        Some((name, _)) => name,
+        None => path,
+    };
+    // An address that is no page gets the list's: its script says so, whichever else is loaded.
+    let shell = ASSETS.shells.iter().find(|(page, _)| *page == name).or(ASSETS.shells.first());
+    match shell {
+        Some((_, shell)) => Ok(shell.answer(&request, "no-cache")),
+        None => Err(Problem::new(Code::PathNotFound, "There is no such page.")),
     }
 }
 

@@ -1,7 +1,7 @@
 // Queues: what waits and runs in each, whether it will clear, and pausing.
 
 import { attr, el, keyed, show, template, text } from "./dom.js";
-import { count, duration, number, roughly } from "./format.js";
+import { count, duration, number, roughly, toMs } from "./format.js";
 import { get, now, session } from "./api.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
@@ -20,7 +20,7 @@ function spark() {
   return { node: svg, update(samples) {
     const minute = Math.floor(now() / 60000);
     const depth = Array(61).fill(0);
-    for (const sample of samples) depth[60 - (minute - Math.floor(Date.parse(sample.minute) / 60000))] = sample.ready || 0;
+    for (const sample of samples) depth[60 - (minute - Math.floor(toMs(sample.minute) / 60000))] = sample.ready || 0;
     const most = Math.max(1, ...depth);
     attr(path, "d", `M-1 21${depth.map((n, x) => `L${x} ${(19 - (18 * n) / most).toFixed(1)}`).join("")}L61 21Z`);
     return Math.max(0, ...depth);
@@ -68,9 +68,7 @@ function row(queue, failures) {
 export async function open({ main, params, title, isCurrent }) {
   await strip.refetch();
   if (!isCurrent()) return null;
-  const { node, part } = template("queues");
-  const root = el("div");
-  root.append(node);
+  const { root, part } = template("queues");
   const failures = new Map();
   title("Queues");
 

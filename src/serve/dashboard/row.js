@@ -1,7 +1,7 @@
 // Row: one task in a list.
 
 import { attr, badge, bdi, el, show, text } from "./dom.js";
-import { clock, day, duration, ending, number, percent, roughly, safe, waiting } from "./format.js";
+import { clock, day, duration, ending, number, percent, roughly, safe, toMs, waiting } from "./format.js";
 import { now } from "./api.js";
 
 /** Progress, or the reason why there is none. */
@@ -30,10 +30,10 @@ export function doing() {
 }
 
 function timed(task, at) {
-  const start = Date.parse(task.started_at);
-  if (task.status === "PENDING") return `waiting ${duration(at - Date.parse(task.created_at))}`;
+  const start = toMs(task.started_at);
+  if (task.status === "PENDING") return `waiting ${duration(at - toMs(task.created_at))}`;
   if (task.status === "RUNNING") return `running ${duration(at - start)}`;
-  return start ? `took ${duration(Date.parse(task.completed_at) - start, true)}` : "never started";
+  return start ? `took ${duration(toMs(task.completed_at) - start, true)}` : "never started";
 }
 
 /** A row of the list. */
@@ -43,7 +43,7 @@ export function row(task) {
   const link = el("a", { href: `/ui/tasks/${task.task_id}` }, bdi(safe(task.task_type)), el("span", { class: "unseen" }, ` ${task.task_id}`));
   const work = doing();
   const time = el("td", { class: "c-time" });
-  const created = Date.parse(task.created_at);
+  const created = toMs(task.created_at);
   const date = el("span", { class: "day muted" });
   const at = el("span");
   const ago = el("span", { class: "ago muted" });

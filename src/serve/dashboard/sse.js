@@ -47,7 +47,7 @@ export const backoff = (tries) => Math.min(500 * 2 ** (tries - 1), 10000) * (0.5
  * Follows a stream until told to stop, the server says that there is nothing more (204), or it refuses for good.
  * @param {{url: () => string, event: (e: any) => void, open?: () => (void|Promise<void>),
  *          lost?: (tries: number, wait: number) => void, end?: (status: number) => void, lastId?: string|null}} options
- * @returns {{stop: () => void, now: () => void, lastId: () => string|null}}
+ * @returns {{stop: () => void, now: () => void}}
  */
 export function follow(options) {
   let stopped = false;
@@ -123,6 +123,5 @@ export function follow(options) {
       wake();
     },
     now: () => wake(),
-    lastId: () => lastId,
   };
 }

@@ -46,11 +46,6 @@ export function makeStore(time = {}) {
       return true;
     },
     get: (id) => tasks.get(id),
-    /** Forgets all but these. */
-    keep(ids) {
-      const wanted = new Set(ids);
-      for (const id of tasks.keys()) if (!wanted.has(id)) tasks.delete(id);
-    },
     /** @param {(ids: Set<string>) => void} view told which tasks have changed @returns {() => void} ends it */
     subscribe(view) {
       views.add(view);

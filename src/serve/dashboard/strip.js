@@ -1,7 +1,7 @@
 // Strip: what every page shows about the whole: counts, the oldest wait, workers, slots, and banners when something is
 // away. Fed by frames of the stream, or by three requests where there is none.
 
-import { el, text, attr, show, partsOf } from "./dom.js";
+import { $, all, attr, el, partsOf, show, text } from "./dom.js";
 import { duration, number, count } from "./format.js";
 import { get, learn, session } from "./api.js";
 
@@ -33,7 +33,7 @@ export async function refetch(filters = {}) {
 
 /** A banner on every page; without words it goes. */
 export function banner(name, ...words) {
-  const node = document.querySelector(`[data-banner="${name}"]`);
+  const node = $(`[data-banner="${name}"]`);
   const said = words.map((word) => (typeof word === "string" ? word : word.textContent)).join("");
   if (node.said === said) return;
   node.said = said;
@@ -50,8 +50,8 @@ function checkVersion(version) {
 
 function render() {
   const { counts, queues, workers } = world;
-  const parts = partsOf(document.querySelector(".strip"));
-  for (const link of document.querySelectorAll(".counts a")) {
+  const parts = partsOf($(".strip"));
+  for (const link of all(".counts a")) {
     const status = link.dataset.status;
     if (counts) text(link.querySelector(".num"), status ? told(counts.counts[status], counts) : total(counts));
   }
@@ -82,7 +82,7 @@ function total(counts) {
 /** Points the counts at the list with these filters, and marks the status that is shown. @param {URLSearchParams} params */
 export function point(params, onTasks) {
   const status = params.get("status") || "";
-  for (const link of document.querySelectorAll(".counts a")) {
+  for (const link of all(".counts a")) {
     const wanted = new URLSearchParams(onTasks ? params : "");
     wanted.delete("cursor");
     wanted.delete("status");

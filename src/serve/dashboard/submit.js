@@ -43,9 +43,7 @@ export async function open({ main, id, params, title, isCurrent }) {
   const from = params.get("from");
   const given = from ? (await call("GET", `/tasks/${from}/input`).catch(() => null))?.text : null;
   if (!isCurrent()) return null;
-  const { node, part } = template("submit");
-  const root = el("div");
-  root.append(node);
+  const { root, part } = template("submit");
   title("Submit");
   const kind = types.find((type) => type.task_type === id) || (id ? null : types[0]);
   part.types.append(...types.map((type) => el("a", { href: `/ui/submit/${type.task_type}`, "aria-current": type === kind ? "page" : null }, el("b", {}, type.task_type), el("span", {}, type.description))));
@@ -58,7 +56,7 @@ export async function open({ main, id, params, title, isCurrent }) {
   }
 
   const sheet = template("form");
-  part.work.append(sheet.node);
+  part.work.append(sheet.root);
   const form = partsOf(part.work);
   const fields = plan(kind.input_schema);
   const extras = plan(OPTIONS);

@@ -1,19 +1,20 @@
 // Task: one task: is it alive, how far, what next; and when it failed, why.
 
-import { attr, badge, copy, el, show, template, text } from "./dom.js";
-import { clock, duration, ending, indent, member, moment, number, percent, remaining, roughly, safe, waiting } from "./format.js";
+import { attr, badge, el, show, template, text } from "./dom.js";
+import { clock, duration, ending, indent, member, moment, number, percent, remaining, roughly, safe, toMs, waiting } from "./format.js";
 import { call, get, now, session } from "./api.js";
 import { makeStore } from "./store.js";
-import { isFinal, makeAttempts } from "./attempts.js";
+import { isFinal, makeAttempts, whose } from "./attempts.js";
 import { makeLog } from "./log.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
-import { cancel, retry, say, toast } from "./actions.js";
+import { cancel, copied, retry, say, toast } from "./actions.js";
 import { go } from "./app.js";
 
 /** From here on a silence is worth a word, in milliseconds, however often the task reports. */
 const QUIET = 60000;
 const FOLDED = 200;
+const TABS = ["log", "input", "result", "metadata", "trace"];
 
 /** @param {{main: Element, id: string, params: URLSearchParams, title: Function, isCurrent: () => boolean}} place */
 export async function open({ main, id, params, title, isCurrent }) {
@@ -30,17 +31,15 @@ export async function open({ main, id, params, title, isCurrent }) {
   const [first] = await Promise.all([read(), readLine()]);
   if (!isCurrent()) return null;
 
-  const { node, part } = template("task");
+  const { root, part } = template("task");
   const attempts = makeAttempts(part.lane, part.attempts);
-  const root = el("div");
-  root.append(node);
   const state = badge(first.status, true);
   part.badge.replaceWith(state.node);
   text(part.type, safe(first.task_type));
   text(part.id, first.task_id);
   attr(part.again, "href", `/ui/submit/${encodeURIComponent(first.task_type)}?from=${id}`);
   let reported = [];
-  let tab = params.get("tab") || "log";
+  let tab = TABS.includes(params.get("tab")) ? params.get("tab") : "log";
   const log = makeLog(id, params, (lines) => text(part.lines, lines));
 
   function draw() {
@@ -57,7 +56,7 @@ export async function open({ main, id, params, title, isCurrent }) {
     text(part.steps, p ? (p.total ? `${number(p.current)} of ${number(p.total)}` : `${number(p.current)} done`) : "");
     text(part.message, task.status === "PENDING" ? waiting(task, ms) : p?.message ? safe(p.message) : "");
     const left = remaining(task, ms);
-    const limit = runs && task.deadline_at ? `time limit in ${duration(Date.parse(task.deadline_at) - ms)}` : "";
+    const limit = runs && task.deadline_at ? `time limit in ${duration(toMs(task.deadline_at) - ms)}` : "";
     text(part.eta, [left === null ? "" : `about ${roughly(left)} left`, limit].filter(Boolean).join(" · "));
     drawFacts(task, ms, runs);
     const error = task.error || (task.status === "PENDING" ? task.last_error : null);
@@ -79,24 +78,24 @@ export async function open({ main, id, params, title, isCurrent }) {
     const facts = [];
     const last = timeline.entries.filter((entry) => entry.worker).pop();
     if (task.status === "PENDING") {
-      facts.push(`waiting ${duration(ms - Date.parse(task.created_at))}`, `queue ${task.queue}`);
-      if (task.estimated_start_at) facts.push(`starts in about ${roughly(Date.parse(task.estimated_start_at) - ms)}`);
+      facts.push(`waiting ${duration(ms - toMs(task.created_at))}`, `queue ${task.queue}`);
+      if (task.estimated_start_at) facts.push(`starts in about ${roughly(toMs(task.estimated_start_at) - ms)}`);
       if (task.notice) facts.push(task.notice);
     } else if (task.started_at) {
-      const to = runs ? ms : Date.parse(task.completed_at);
-      facts.push(`${runs ? "running" : "took"} ${duration(to - Date.parse(task.started_at), !runs)}${last?.worker ? ` on ${last.worker.host || "a worker that is gone"}` : ""}${last?.worker?.version ? ` (v${last.worker.version}, worker ${ending(last.worker.worker_id)})` : ""}`);
+      const to = runs ? ms : toMs(task.completed_at);
+      facts.push(`${runs ? "running" : "took"} ${duration(to - toMs(task.started_at), !runs)}${last?.worker ? ` on ${whose(last)}` : ""}${last?.worker?.version ? ` (v${last.worker.version}, worker ${ending(last.worker.worker_id)})` : ""}`);
     }
-    if (runs && now_?.lease_renewed_at) facts.push(`sign of life ${duration(ms - Date.parse(now_.lease_renewed_at))} ago`);
-    if (runs && task.progress) facts.push(`progress ${duration(ms - Date.parse(task.progress.updated_at))} ago`);
-    if (runs && now_?.checkpoint_at) facts.push(`checkpoint at ${clock(Date.parse(now_.checkpoint_at))}`);
-    facts.push(`created ${moment(Date.parse(task.created_at))} (${roughly(ms - Date.parse(task.created_at))} ago)`, `try ${task.attempt}/${task.max_attempts}`);
+    if (runs && now_?.lease_renewed_at) facts.push(`sign of life ${duration(ms - toMs(now_.lease_renewed_at))} ago`);
+    if (runs && task.progress) facts.push(`progress ${duration(ms - toMs(task.progress.updated_at))} ago`);
+    if (runs && now_?.checkpoint_at) facts.push(`checkpoint at ${clock(toMs(now_.checkpoint_at))}`);
+    facts.push(`created ${moment(toMs(task.created_at))} (${roughly(ms - toMs(task.created_at))} ago)`, `try ${task.attempt}/${task.max_attempts}`);
     text(part.facts, facts.join(" · "));
     // Quiet for longer than three times its usual interval.
-    const at = runs && task.progress ? Date.parse(task.progress.updated_at) : NaN;
+    const at = runs && task.progress ? toMs(task.progress.updated_at) : NaN;
     if (runs && !Number.isNaN(at) && reported[reported.length - 1] !== at) reported = [...reported.slice(-9), at];
     const usual = reported.length > 1 ? (reported[reported.length - 1] - reported[0]) / (reported.length - 1) : 0;
-    const quiet = ms - (Number.isNaN(at) ? Date.parse(task.started_at) : at);
-    const lease = now_?.lease_renewed_at ? ms - Date.parse(now_.lease_renewed_at) : 0;
+    const quiet = ms - (Number.isNaN(at) ? toMs(task.started_at) : at);
+    const lease = now_?.lease_renewed_at ? ms - toMs(now_.lease_renewed_at) : 0;
     const stuck = runs && quiet > Math.max(QUIET, 3 * usual);
     show(part.stuck, stuck);
     text(part.stuck, stuck ? `No progress for ${duration(quiet)}; ${lease > 30000 ? `and no sign of life from its worker for ${duration(lease)}` : "its worker is alive"}.` : "");
@@ -146,8 +145,6 @@ export async function open({ main, id, params, title, isCurrent }) {
     drawTimeline();
     if (tab === "result") drawTab();
   });
-  await log.load().catch((failure) => toast(failure.words));
-  if (!isCurrent()) return stop();
 
   let again;
   const refresh = () => {
@@ -156,7 +153,9 @@ export async function open({ main, id, params, title, isCurrent }) {
   };
   const source = {
     url: () => `/tasks/${id}/stream`,
-    lastId: String(log.lastSeq()),
+    get lastId() {
+      return String(log.lastSeq());
+    },
     event(event) {
       const data = JSON.parse(event.data);
       if (event.name === "log") return log.add(data);
@@ -171,8 +170,12 @@ export async function open({ main, id, params, title, isCurrent }) {
       if (status !== 204) refresh();
     },
   };
-  live.begin(source);
-  strip.refetch().catch(() => {});
+  // The stream goes on where the log ends that is there already. Nothing else waits for it.
+  log.load().catch((failure) => isCurrent() && toast(failure.words)).then(() => {
+    if (!isCurrent()) return;
+    live.begin(source);
+    strip.refetch().catch(() => {});
+  });
   const slow = setInterval(() => {
     if (document.hidden || live.isPaused() || live.isLost()) return;
     strip.refetch().then(() => live.report(true), (failure) => live.report(failure.status > 0));
@@ -186,7 +189,7 @@ export async function open({ main, id, params, title, isCurrent }) {
     store.apply(task);
     refresh();
     // A new run has a new stream.
-    if (!isFinal(task.status)) live.begin({ ...source, lastId: String(log.lastSeq()) });
+    if (!isFinal(task.status)) live.begin(source);
   };
   const back = () => (history.length > 1 && document.referrer !== "" ? history.back() : go("/ui/tasks"));
   return {
@@ -204,9 +207,7 @@ export async function open({ main, id, params, title, isCurrent }) {
         drawTab();
         log.show(button.dataset.delivery);
       },
-      async "copy-id"() {
-        toast((await copy(id)) ? "Copied." : "Press Ctrl-C to copy.");
-      },
+      "copy-id": () => copied(id),
       cancel: async () => did(await cancel(store.get(id))),
       retry: async () => did(await retry(id)),
     },

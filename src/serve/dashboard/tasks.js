@@ -1,12 +1,12 @@
 // Tasks: the list. Rows change in place; they never move, appear or vanish under the pointer.
 
-import { attr, bdi, copy, el, keyed, show, template, text } from "./dom.js";
-import { count, ending, moment, number } from "./format.js";
+import { attr, bdi, el, keyed, show, template, text } from "./dom.js";
+import { count, ending, moment, number, toMs } from "./format.js";
 import { call, get, session } from "./api.js";
 import { makeStore } from "./store.js";
 import * as live from "./live.js";
 import * as strip from "./strip.js";
-import { bulk, cancel, retry, say, toast } from "./actions.js";
+import { bulk, cancel, copied, retry, say } from "./actions.js";
 import { go } from "./app.js";
 import { row } from "./row.js";
 import { NAMES, filterBody, filters, inWords } from "./filters.js";
@@ -19,9 +19,7 @@ const trail = [];
 export async function open({ main, params, title, isCurrent }) {
   const limit = Math.min(200, Number(params.get("limit")) || 50);
   const statuses = (params.get("status") || "").split(",").filter(Boolean);
-  const { node, part } = template("tasks");
-  const root = el("div");
-  root.append(node);
+  const { root, part } = template("tasks");
   const $ = (selector) => root.querySelector(selector);
   const body = $("tbody");
   const store = makeStore();
@@ -235,9 +233,9 @@ export async function open({ main, params, title, isCurrent }) {
         if (key && value !== undefined) change[`meta.${key.trim()}`] = value;
         go(link(change));
       },
-      async "copy-link"() {
-        const fixed = params.get("since") ? link({ since: "", created_after: filters(params).created_after }) : link({});
-        toast((await copy(location.origin + fixed)) ? (params.get("since") ? `Copied, from ${moment(Date.parse(filters(params).created_after))} on.` : "Copied.") : "Press Ctrl-C to copy.");
+      "copy-link"() {
+        const from = params.get("since") && filters(params).created_after;
+        return from ? copied(location.origin + link({ since: "", created_after: from }), `Copied, from ${moment(toMs(from))} on.`) : copied(location.href);
       },
     },
     key(key) {

@@ -1,7 +1,7 @@
 // Workers: who is there, of which version, and what each of them runs.
 
 import { bdi, el, keyed, show, template, text } from "./dom.js";
-import { count, duration, ending, moment, number, safe } from "./format.js";
+import { count, duration, ending, moment, number, safe, toMs } from "./format.js";
 import { get, now } from "./api.js";
 import { makeStore } from "./store.js";
 import { doing } from "./row.js";
@@ -17,7 +17,7 @@ function line(task) {
   const node = el("tr", {}, el("td", {}, el("a", { href: `/ui/tasks/${task.task_id}` }, bdi(safe(task.task_type)), " ", el("code", { class: "id muted" }, ending(task.task_id)))), el("td", { class: "c-what" }, work.node), took);
   return { node, update(task) {
     work.update(task, now());
-    text(took, `running ${duration(now() - Date.parse(task.started_at))}`);
+    text(took, `running ${duration(now() - toMs(task.started_at))}`);
   } };
 }
 
@@ -28,20 +28,20 @@ function card(worker, tasks) {
   const body = el("tbody");
   const table = el("table", {}, el("caption", { class: "unseen" }, `Tasks of ${worker.host} ${ending(worker.worker_id)}`), body);
   const note = el("p", { class: "muted" });
-  const node = el("section", { class: "card", "aria-label": `${worker.host} ${ending(worker.worker_id)}` }, el("div", { class: "worker-head" }, el("b", {}, worker.host), el("code", { class: "id muted" }, ending(worker.worker_id)), el("span", {}, `v${worker.version}`), state, lease, slots, el("span", { class: "muted" }, `up since ${moment(Date.parse(worker.started_at))}`)), table, note);
+  const node = el("section", { class: "card", "aria-label": `${worker.host} ${ending(worker.worker_id)}` }, el("div", { class: "worker-head" }, el("b", {}, worker.host), el("code", { class: "id muted" }, ending(worker.worker_id)), el("span", {}, `v${worker.version}`), state, lease, slots, el("span", { class: "muted" }, `up since ${moment(toMs(worker.started_at))}`)), table, note);
   return { node, update(worker) {
-    const dead = worker.state === "dead";
+    const gone = worker.state === "dead" || worker.state === "left";
     state.className = `life ${worker.state}`;
-    node.classList.toggle("dead", dead);
-    text(state, dead ? "lost" : worker.state);
-    text(lease, dead ? `ended ${duration(now() - Date.parse(worker.ended_at))} ago` : `lease renewed ${duration(now() - Date.parse(worker.lease_renewed_at))} ago`);
+    node.classList.toggle("gone", gone);
+    text(state, worker.state === "dead" ? "lost" : worker.state);
+    text(lease, gone ? `ended ${duration(now() - toMs(worker.ended_at))} ago` : `lease renewed ${duration(now() - toMs(worker.lease_renewed_at))} ago`);
     const all = Object.entries(worker.queues);
     text(slots, `${number(worker.running)}/${number(all.reduce((sum, [, n]) => sum + n, 0))} slots (${all.map(([name]) => name).join(", ")})`);
     const known = worker.running_tasks.map(tasks.get).filter((task) => task?.status === "RUNNING");
     keyed(body, known, (task) => task.task_id, line);
     show(table, known.length > 0);
     const more = worker.running - known.length;
-    text(note, dead ? "Its tasks went back to their queues." : worker.running === 0 ? "Runs nothing." : more > 0 ? `and ${count(more, "more task")}` : "");
+    text(note, worker.state === "dead" ? "Its tasks went back to their queues." : gone ? "It signed off." : worker.running === 0 ? "Runs nothing." : more > 0 ? `and ${count(more, "more task")}` : "");
     show(note, note.textContent !== "");
   } };
 }
@@ -51,9 +51,7 @@ export async function open({ main, params, title, isCurrent }) {
   const load = async () => (await get("/tasks", { status: "RUNNING", limit: 200 })).forEach(tasks.apply);
   await Promise.all([load(), strip.refetch()]);
   if (!isCurrent()) return null;
-  const { node, part } = template("workers");
-  const root = el("div");
-  root.append(node);
+  const { root, part } = template("workers");
   title("Workers");
   let asked = 0;
 
@@ -62,7 +60,7 @@ export async function open({ main, params, title, isCurrent }) {
     const workers = strip.world.workers.filter((worker) => !host || worker.host === host);
     keyed(part.list, workers, (worker) => worker.worker_id, (worker) => card(worker, tasks));
     const versions = new Map();
-    for (const worker of workers.filter((worker) => worker.state !== "dead")) versions.set(worker.version, (versions.get(worker.version) || 0) + 1);
+    for (const worker of workers.filter((worker) => !worker.ended_at)) versions.set(worker.version, (versions.get(worker.version) || 0) + 1);
     const said = [...versions].map(([version, n]) => `${n} × v${version}`).join(", ");
     text(part.versions, versions.size > 1 ? `${said}: rollout in progress` : said);
     show(part.empty, !workers.length);
