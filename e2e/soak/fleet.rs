@@ -210,7 +210,7 @@ impl<'a> Fleet<'a> {
         }
         for (number, slot) in workers.iter_mut().enumerate() {
             if let Some(process) = &mut slot.process {
-                process.app.wait_exit(Duration::from_secs(30));
+                process.app.wait_exit(Duration::from_secs(120));
             }
             self.bury(slot, number);
         }

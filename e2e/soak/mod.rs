@@ -39,7 +39,7 @@ use load::Load;
 use place::Place;
 use plan::Plan;
 
-use crate::harness::Services;
+use crate::harness::{Services, Stopwatch};
 
 /// How long the rest may take when nothing befalls it any more. The last poison needs four leases and sweeps, and a
 /// lost doorbell half a minute.
@@ -128,11 +128,11 @@ fn note_stalls(history: &History, closing: &AtomicBool) {
 
 /// Waits until every task has its end and nothing is left behind. Returns what is left when the time is up.
 fn wait_for_quiet(place: &Place<'_>) -> Vec<String> {
-    let began = Instant::now();
+    let began = Stopwatch::start();
     loop {
         let leftovers = leftovers(place);
-        if leftovers.is_empty() || began.elapsed() > QUIET {
-            eprintln!("soak: quiet after {:?}", began.elapsed());
+        if leftovers.is_empty() || began.is_over(QUIET) {
+            eprintln!("soak: quiet after {:?}", began.on_the_wall());
             return leftovers;
         }
         std::thread::sleep(Duration::from_millis(200));
