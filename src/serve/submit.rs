@@ -51,7 +51,7 @@ pub async fn submit(
     let body = body::read_json(&request, &mut payload, api.max_body).await?;
     let wait = Wait::of(&request, &Query::of(&request, &[], None)?)?;
     let body = json::check(&body)?;
-    let mut new = new_task(&api.types.now().registry, &caller, body)?;
+    let mut new = knowing_all(&api, |registry| new_task(registry, &caller, body)).await?;
     let span = traced(std::slice::from_mut(&mut new));
     let key = key_of(&request, &caller, body)?;
     let submission = Submission { tasks: vec![new], key };
@@ -91,7 +91,7 @@ pub async fn submit_batch(
     let body = body::read_json(&request, &mut payload, BATCH_BYTES.max(api.max_body)).await?;
     Query::of(&request, &[], None)?;
     let body = json::check(&body)?;
-    let mut tasks = new_tasks(&api.types.now().registry, &caller, body)?;
+    let mut tasks = knowing_all(&api, |registry| new_tasks(registry, &caller, body)).await?;
     let span = traced(&mut tasks);
     let key = key_of(&request, &caller, body)?;
     let submission = Submission { tasks, key };
@@ -169,6 +169,18 @@ async fn accepted(api: &Api, task: &Task, wait: Option<Wait>) -> HttpResponse {
     response.json(api.outlook.view(task).await)
 }
 
+/// Reads bodies. Where one names a type that this replica does not know, it is read once more with whatever has been
+/// declared by now: another replica may have answered the declaration.
+async fn knowing_all<T>(api: &Api, read: impl Fn(&Registry) -> Result<T, Unacceptable>) -> Result<T, Problem> {
+    match read(&api.types.now().registry) {
+        Err(Unacceptable { unknown_type: true, .. }) => {
+            api.types.catch_up().await?;
+            Ok(read(&api.types.now().registry)?)
+        }
+        known => Ok(known?),
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -183,6 +195,8 @@ impl From<Refusal> for Problem {
 pub struct Unacceptable {
     code: Code,
     findings: Vec<Finding>,
+    /// A body names a type that is not known here.
+    unknown_type: bool,
 }
 
 impl From<Unacceptable> for Problem {
@@ -192,8 +206,12 @@ impl From<Unacceptable> for Problem {
 }
 
 /// The tasks that a checked array of bodies asks for. What is wrong is told with the place in the array in front.
-fn new_tasks(registry: &Registry, caller: &Caller, body: &str) -> Result<Vec<NewTask>, Problem> {
-    let whole = |detail: String| Problem::invalid(Code::InvalidInput, vec![Finding { pointer: String::new(), detail }]);
+fn new_tasks(registry: &Registry, caller: &Caller, body: &str) -> Result<Vec<NewTask>, Unacceptable> {
+    let whole = |detail: String| Unacceptable {
+        code: Code::InvalidInput,
+        findings: vec![Finding { pointer: String::new(), detail }],
+        unknown_type: false,
+    };
     let Some(bodies) = json::elements(body) else {
         return Err(whole("the body must be an array of task bodies".to_owned()));
     };
@@ -206,7 +224,9 @@ fn new_tasks(registry: &Registry, caller: &Caller, body: &str) -> Result<Vec<New
         match new_task(registry, caller, body) {
             Ok(task) => tasks.push(task),
             Err(unacceptable) => {
-                let all = wrong.get_or_insert(Unacceptable { code: unacceptable.code, findings: Vec::new() });
+                let Unacceptable { code, unknown_type, .. } = unacceptable;
+                let all = wrong.get_or_insert(Unacceptable { code, findings: Vec::new(), unknown_type });
+                all.unknown_type |= unknown_type;
                 if all.code != unacceptable.code {
                     all.code = Code::InvalidInput;
                 }
@@ -222,19 +242,19 @@ fn new_tasks(registry: &Registry, caller: &Caller, body: &str) -> Result<Vec<New
         None => Ok(tasks),
         Some(mut unacceptable) => {
             unacceptable.findings.truncate(MAX_FINDINGS);
-            Err(unacceptable.into())
+            Err(unacceptable)
         }
     }
 }
 
 /// The task that a checked body asks for.
 pub fn new_task(registry: &Registry, caller: &Caller, body: &str) -> Result<NewTask, Unacceptable> {
-    let invalid = |findings| Unacceptable { code: Code::InvalidInput, findings };
+    let invalid = |findings| Unacceptable { code: Code::InvalidInput, findings, unknown_type: false };
     let parts = Parts::split(body).map_err(invalid)?;
     let Some(kind) = registry.get(&parts.task_type) else {
         let detail = "names no task type of this server: GET /task-types lists them".to_owned();
         let findings = vec![Finding { pointer: "/task_type".into(), detail }];
-        return Err(Unacceptable { code: Code::UnknownTaskType, findings });
+        return Err(Unacceptable { code: Code::UnknownTaskType, findings, unknown_type: true });
     };
     kind.check(&parts.input).map_err(invalid)?;
     let defaults = kind.defaults();

@@ -2,11 +2,12 @@
 //! description of the API that goes with them.
 //!
 //! Declarations are the same for all replicas: each reads them from PostgreSQL, at most four seconds after they were
-//! written. A request works on one snapshot from its beginning to its end.
+//! written, and before it refuses a name that it does not know. A request works on one snapshot from its beginning to
+//! its end.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -14,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::openapi;
 use crate::{
     core::{Core, StoreError, store::DeclarationsStamp},
-    tasks::{Registry, declared::Declared},
+    tasks::{Registry, declared::Declared, registry::ErasedKind},
 };
 
 /// How often a replica looks whether the declarations have changed.
 const PERIOD: Duration = Duration::from_secs(4);
+/// Looks that strangers' names bring about are at least this far apart, however many name what does not exist.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// A server that starts does not wait longer for the declarations before it answers.
 const FIRST: Duration = Duration::from_secs(2);
 
@@ -35,7 +38,16 @@ pub struct Types {
     core: Core,
     built_in: Registry,
     now: RwLock<Arc<Snapshot>>,
-    stamp: tokio::sync::Mutex<Option<DeclarationsStamp>>,
+    look: tokio::sync::Mutex<Look>,
+}
+
+/// What is known of the declarations.
+#[derive(Default)]
+struct Look {
+    /// When it began, and whether PostgreSQL answered.
+    last: Option<(Instant, Result<(), StoreError>)>,
+    /// Of the declarations that are known.
+    stamp: Option<DeclarationsStamp>,
 }
 
 impl Snapshot {
@@ -49,7 +61,7 @@ impl Types {
     /// Those of the program, until the declarations are read.
     pub fn new(core: Core, built_in: Registry) -> Self {
         let now = RwLock::new(Snapshot::of(built_in.clone()));
-        Self { core, built_in, now, stamp: tokio::sync::Mutex::default() }
+        Self { core, built_in, now, look: tokio::sync::Mutex::default() }
     }
 
     /// The present ones.
@@ -64,9 +76,41 @@ impl Types {
 
     /// Reads the declarations if they have changed.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let mut last = self.stamp.lock().await;
+        self.look(&mut *self.look.lock().await).await
+    }
+
+    /// Knows, when it returns, whatever was declared before it was called. For a name that is not known: all who come
+    /// while a look is awaited share it.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        let came = Instant::now();
+        let mut look = self.look.lock().await;
+        match &look.last {
+            Some((began, outcome)) if *began >= came => return outcome.clone(),
+            Some((began, _)) => tokio::time::sleep(BETWEEN_LOOKS.saturating_sub(began.elapsed())).await,
+            None => {}
+        }
+        self.look(&mut look).await
+    }
+
+    /// The type of this name or alias, read from PostgreSQL where it is not known yet.
+    pub async fn find(&self, name: &str) -> Result<Option<Arc<dyn ErasedKind>>, StoreError> {
+        if let Some(kind) = self.now().registry.get(name) {
+            return Ok(Some(kind.clone()));
+        }
+        self.catch_up().await?;
+        Ok(self.now().registry.get(name).cloned())
+    }
+
+    async fn look(&self, look: &mut Look) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let outcome = self.read(&mut look.stamp).await;
+        look.last = Some((began, outcome.clone()));
+        outcome
+    }
+
+    async fn read(&self, known: &mut Option<DeclarationsStamp>) -> Result<(), StoreError> {
         let stamp = self.core.store.declarations_stamp().await?;
-        if last.as_ref() == Some(&stamp) {
+        if known.as_ref() == Some(&stamp) {
             return Ok(());
         }
         let mut registry = self.built_in.clone();
@@ -82,7 +126,7 @@ impl Types {
             }
         }
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Snapshot::of(registry);
-        *last = Some(stamp);
+        *known = Some(stamp);
         Ok(())
     }
 

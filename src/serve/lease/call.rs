@@ -1,7 +1,7 @@
 //! Call: the frame of all that a worker says of a task that it holds. The path names the task, the body shows the
 //! token, and before anything is done it is asked how the token stands.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
@@ -116,10 +116,9 @@ impl Holder {
     }
 
     /// How long the type's own policy waits before the next attempt.
-    pub fn backoff(&self, standing: &LeaseStanding) -> Duration {
-        let types: Arc<_> = self.api.types.now();
-        let policy =
-            types.registry.get(&standing.task_type).map_or_else(RetryPolicy::default, |kind| kind.defaults().retry);
+    pub async fn backoff(&self, standing: &LeaseStanding) -> Duration {
+        let kind = self.api.types.find(&standing.task_type).await.ok().flatten();
+        let policy = kind.map_or_else(RetryPolicy::default, |kind| kind.defaults().retry);
         policy.backoff(standing.failures + 1, rand::random())
     }
 }

@@ -64,7 +64,10 @@ pub async fn fail(Call { holder, body }: Call<FailBody>) -> Result<HttpResponse,
     let ending = match body.retryable {
         false => Ending::Failed(error),
         true => {
-            let wait = after.unwrap_or_else(|| holder.backoff(&standing));
+            let wait = match after {
+                Some(after) => after,
+                None => holder.backoff(&standing).await,
+            };
             Ending::after_failure(error, standing.failures, standing.max_attempts, wait)
         }
     };

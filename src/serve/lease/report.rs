@@ -32,7 +32,8 @@ pub async fn heartbeat(Call { holder, .. }: Call<HeartbeatBody>) -> Result<HttpR
     if let Some(limit) = standing.overdue {
         let message = format!("the attempt took longer than its limit of {}", humantime::format_duration(limit));
         let error = TaskError { code: "timeout".to_owned(), message, retryable: true, attempt: standing.attempt };
-        let ending = Ending::after_failure(error, standing.failures, standing.max_attempts, holder.backoff(&standing));
+        let wait = holder.backoff(&standing).await;
+        let ending = Ending::after_failure(error, standing.failures, standing.max_attempts, wait);
         holder.end(&standing, ending).await?;
         return Err(lost("The attempt has passed its time limit, and was ended."));
     }
