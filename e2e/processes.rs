@@ -59,3 +59,33 @@ fn a_snooze_is_not_charged_and_an_alias_is_the_type() {
     assert_eq!((&task["status"], &task["delivery"], &task["retry_count"]), (&json!("SUCCESS"), &json!(2), &json!(0)));
     assert_eq!((&task["task_type"], &task["result"]["resumed"]), (&json!("apart"), &json!(7)), "{task:#}");
 }
+
+#[test]
+fn a_type_that_needs_a_variable_has_it_or_the_worker_says_so_at_its_start() {
+    let deployment = Deployment::new().with_test_types();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    {
+        let _work = deployment.work_with(&[("E2E_NEEDS", "OUR_KEY"), ("OUR_KEY", "x")]);
+        let well = run(&client, "well");
+        assert_eq!(well["status"], "SUCCESS", "a variable of their own is there: {well:#}");
+    }
+    let missing = deployment.start_with(&["work"], &[("E2E_NEEDS", "OUR_KEY")]).finish();
+    assert_eq!(missing.code, Some(1), "{}", missing.output());
+    assert!(missing.stderr.contains("the task types cannot be made: OUR_KEY is not set"), "{}", missing.stderr);
+
+    // It has the name of one of the worker's own: the worker has it, and its processes have not.
+    let own = [("E2E_NEEDS", "APP_OUR_KEY"), ("APP_OUR_KEY", "x")];
+    let refused = deployment.start_with(&["work"], &own).finish();
+    assert_eq!(refused.code, Some(1), "{}", refused.output());
+    for words in ["\"apart\"", "APP_OUR_KEY is not set", "APP_CHILD_ENV"] {
+        assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    }
+    assert_eq!(refused.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1);
+    let _work = deployment.work_with(&[own[0], own[1], ("APP_CHILD_ENV", "APP_OUR_KEY")]);
+    let well = run(&client, "well");
+    assert_eq!((&well["status"], &well["result"]["secrets"]), (&json!("SUCCESS"), &json!([])), "{well:#}");
+    // Who needs no types is not held up by what they need.
+    let migrated = deployment.start_with(&["migrate"], &[("E2E_NEEDS", "OUR_KEY")]).finish();
+    assert_eq!(migrated.code, Some(0), "{}", migrated.output());
+}

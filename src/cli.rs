@@ -24,7 +24,7 @@ use self::process::{report, run};
 use crate::{
     client, config,
     dev::keeper,
-    tasks::{Registry, process::AttemptChild},
+    tasks::{TaskTypes, process::AttemptChild},
 };
 
 /// A server for long-running operations: submit over HTTP, run in workers, state in PostgreSQL, doorbells in Redis
@@ -78,25 +78,27 @@ enum Role {
 }
 
 /// The whole program: reads the command line, runs the role with these task types, and returns the exit code.
-pub fn main(registry: Registry) -> ExitCode {
+///
+/// The types are a [`Registry`](crate::tasks::Registry), or a function that makes one and may fail: what takes time or
+/// needs something of the environment belongs there, since the commands of clients and the processes around a command
+/// task need no types and have not the whole environment.
+pub fn main(types: impl TaskTypes) -> ExitCode {
     #[cfg(feature = "faults")]
-    let registry = crate::tasks::test_types::registered_in(registry);
+    let types = || types.make().map(crate::tasks::test_types::registered_in);
     let cli = parse();
     match cli.role {
-        Role::Serve(role) => run("serve", &role.telemetry.clone(), 0, |stop| role.run(registry, stop)),
-        Role::Work(role) => {
-            run("work", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop))
-        }
+        Role::Serve(role) => run("serve", &role.telemetry.clone(), 0, |stop| role.run(types, stop)),
+        Role::Work(role) => run("work", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(types, stop)),
         Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Keys(role) => run("keys", &role.telemetry.clone(), 0, |stop| role.run(stop)),
-        Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(registry, stop)),
+        Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(types, stop)),
         Role::Doctor(role) => role.run(),
         // These log nothing; the keeper and the supervisor of an attempt must not even have a runtime.
         Role::Size(role) => report(role.print(), config::LogFormat::Text),
         Role::Health(role) => report(role.check(), config::LogFormat::Text),
         Role::Keep(keep) => keeper::keep(&keep),
         Role::Client(command) => command.run(cli.client, command_line()),
-        Role::AttemptChild(child) => child.run(registry),
+        Role::AttemptChild(child) => child.run(types),
     }
 }
 

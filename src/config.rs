@@ -142,6 +142,10 @@ pub struct Work {
     /// Threads that may compute at a time, apart from the slots. The default is one per core
     #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_SLOTS))]
     pub cpu_threads: Option<u32>,
+    /// Variables that the processes of tasks get although they are the worker's own: DATABASE_URL, REDIS_URL, APP_* or
+    /// OTEL_*. Whatever runs there can read them
+    #[arg(long, env = "APP_CHILD_ENV", value_delimiter = ',', value_name = "NAME")]
+    pub child_env: Vec<String>,
     /// Leave when the queues are drained: nothing is ready, running or due within 30 s, but for what waits in a paused
     /// queue. For jobs and tests
     #[arg(long, env = "APP_ONCE", value_parser = BoolishValueParser::new())]

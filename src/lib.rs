@@ -34,7 +34,9 @@ pub use cli::main;
 pub mod prelude {
     pub use crate::{
         core::model::{Level, RetryPolicy},
-        tasks::{Context, Defaults, Failure, Finding, Isolation, Limits, Registry, StopReason, TaskKind, testing},
+        tasks::{
+            Context, Defaults, Failure, Finding, Isolation, Limits, Registry, StopReason, TaskKind, TaskTypes, testing,
+        },
     };
     pub use schemars::{self, JsonSchema};
     pub use serde::{self, Deserialize, Serialize};

@@ -15,7 +15,7 @@ use crate::{
     dev,
     serve::Application,
     shutdown::Shutdown,
-    tasks::Registry,
+    tasks::{Registry, TaskTypes},
     work::{self, Vitals},
 };
 
@@ -38,9 +38,9 @@ pub(super) struct DevRole {
 }
 
 impl DevRole {
-    pub(super) async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+    pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check().map_err(anyhow::Error::msg)?;
-        let registry = all_types(registry, &self.tasks)?;
+        let registry = all_types(types, &self.tasks)?;
         let runnable = runnable(&registry, &self.work, &self.outbound)?;
         let mut servers = dev::Servers::open(&self.servers)?;
         let outcome = self.run_on(&mut servers, registry, runnable, &stop).await;

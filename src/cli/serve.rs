@@ -8,7 +8,7 @@ use super::{
     process::{close, unless_told},
     types::all_types,
 };
-use crate::{admin::Admin, config, core::Core, serve::Application, shutdown::Shutdown, tasks::Registry};
+use crate::{admin::Admin, config, core::Core, serve::Application, shutdown::Shutdown, tasks::TaskTypes};
 
 #[derive(Args)]
 pub(super) struct ServeRole {
@@ -27,8 +27,8 @@ pub(super) struct ServeRole {
 }
 
 impl ServeRole {
-    pub(super) async fn run(self, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
-        let registry = all_types(registry, &self.tasks)?;
+    pub(super) async fn run(self, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
+        let registry = all_types(types, &self.tasks)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
         let core = core?;
         let application = Application::build(core.clone(), Arc::new(registry), self.http, &self.admin).await?;

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config,
     tasks::{
-        Registry, command,
+        Registry, TaskTypes, command,
         context::Tools,
         outbound::Outbound,
         process::isolated::{Household, isolated},
@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// The types of the program, and those of `APP_TASKS`.
-pub(super) fn all_types(mut registry: Registry, tasks: &config::Tasks) -> anyhow::Result<Registry> {
+pub(super) fn all_types(types: impl TaskTypes, tasks: &config::Tasks) -> anyhow::Result<Registry> {
+    let mut registry = types.make().map_err(|why| anyhow::anyhow!("the task types cannot be made: {why}"))?;
     if let Some(file) = &tasks.tasks {
         for command in command::read(file)? {
             registry.add(Arc::new(command)).with_context(|| format!("APP_TASKS: {}", file.display()))?;
@@ -33,12 +34,14 @@ pub(super) fn runnable(
     work: &config::Work,
     outbound: &config::Outbound,
 ) -> anyhow::Result<Registry> {
+    let household =
+        Household { outbound: outbound.into(), cpu_threads: cpu_threads(work), pass: work.child_env.clone() };
+    let registry = isolated(registry, &household);
     for kind in registry.iter() {
         kind.check_runnable()
             .map_err(|why| anyhow::anyhow!("the task type {:?} cannot run here: {why}", kind.name()))?;
     }
-    let household = Household { outbound: outbound.into(), cpu_threads: cpu_threads(work) };
-    Ok(isolated(registry, &household))
+    Ok(registry)
 }
 
 /// What attempts work with.

@@ -11,7 +11,7 @@ use crate::{
     config,
     core::Core,
     shutdown::Shutdown,
-    tasks::Registry,
+    tasks::TaskTypes,
     work::{self, Vitals},
 };
 
@@ -34,9 +34,9 @@ pub(super) struct WorkRole {
 }
 
 impl WorkRole {
-    pub(super) async fn run(self: Box<Self>, registry: Registry, stop: Shutdown) -> anyhow::Result<()> {
+    pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check().map_err(anyhow::Error::msg)?;
-        let registry = runnable(&all_types(registry, &self.tasks)?, &self.work, &self.outbound)?;
+        let registry = runnable(&all_types(types, &self.tasks)?, &self.work, &self.outbound)?;
         let tools = tools(&self.work, &self.outbound)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
         let (core, vitals) = (core?, Vitals::default());

@@ -14,6 +14,7 @@ use crate::core::model::RetryPolicy;
 pub mod command;
 pub mod context;
 pub mod declared;
+pub mod making;
 pub mod outbound;
 pub mod process;
 pub mod registry;
@@ -26,6 +27,7 @@ pub mod testing;
 pub mod vector;
 
 pub use context::{Context, StopReason};
+pub use making::TaskTypes;
 pub use process::{Isolation, Limits};
 pub use registry::Registry;
 

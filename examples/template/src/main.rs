@@ -4,11 +4,18 @@ mod greet;
 
 use std::process::ExitCode;
 
+use longrun::prelude::Registry;
+
 #[global_allocator]
 static ALLOCATOR: longrun::Allocator = longrun::Allocator;
 
 fn main() -> ExitCode {
-    // Read where the program begins; a type holds what it needs.
+    longrun::main(types)
+}
+
+/// The types, with what they need of the environment: each holds what it works with. Where something may be missing,
+/// return a `Result<Registry, String>`: the error is what the operator reads.
+fn types() -> Registry {
     let sender = std::env::var("SENDER").unwrap_or_else(|_| "nobody".to_owned());
-    longrun::main(longrun::prelude::Registry::new().with(greet::Greet { sender }))
+    Registry::new().with(greet::Greet { sender })
 }

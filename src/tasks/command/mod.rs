@@ -5,7 +5,11 @@
 
 mod file;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -21,6 +25,7 @@ use super::{
         Isolation, Limits, attempt,
         isolated::{crashed, mark},
         plan::{Ended, Plan},
+        probe::try_out,
     },
     registry::{ErasedKind, RunError, encode},
 };
@@ -103,6 +108,8 @@ impl Command {
             command: self.command.clone(),
             folder: Some(self.folder.clone()),
             environment,
+            // Nothing of the worker's, so that the program cannot look it up there.
+            supervisor_environment: Vec::new(),
             limits: self.limits,
             grace: self.grace,
             input: format!("{told}\n"),
@@ -157,7 +164,9 @@ impl ErasedKind for Command {
     }
 
     fn check_runnable(&self) -> Result<(), String> {
-        self.find_program()
+        self.find_program()?;
+        static CAN_BEGIN: OnceLock<Result<(), String>> = OnceLock::new();
+        CAN_BEGIN.get_or_init(|| try_out(&[], None)).clone()
     }
 
     fn run(self: Arc<Self>, input: &RawValue, ctx: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>> {

@@ -55,6 +55,7 @@ pub async fn run(plan: &Plan, ctx: &Context) -> Result<Outcome, Failure> {
     let mut child = Command::new("/proc/self/exe")
         .args(["attempt-child", "supervise"])
         .env_clear()
+        .envs(plan.supervisor_environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -75,9 +76,17 @@ pub async fn run(plan: &Plan, ctx: &Context) -> Result<Outcome, Failure> {
             () = control(stdin, line, ctx) => {}
         }
     }
-    let _ = child.wait().await;
+    let left = child.wait().await;
     if let Some(why) = errors.not_started {
         return Err(Failure::retry("process", format!("cannot start {why}")));
+    }
+    let began = errors.payload.is_some() || errors.outcome.ended.is_some();
+    if let (false, None, Some(code)) = (began, ctx.stopping(), left.ok().and_then(|status| status.code())) {
+        let words = errors.outcome.last_words.unwrap_or_else(|| "without a word".to_owned());
+        return Err(Failure::retry(
+            "process",
+            format!("the program left with {code} before the attempt began: {words}"),
+        ));
     }
     let outcome = Outcome { ended: errors.outcome.ended, last_words: errors.outcome.last_words, ..said.outcome };
     if let (None, Some(payload)) = (&outcome.ended, errors.payload) {

@@ -9,6 +9,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     Isolation, Limits, attempt,
     plan::{Ended, Plan},
+    probe::try_out,
     protocol::FailureLine,
 };
 use crate::{
@@ -82,6 +83,8 @@ pub struct Household {
     pub outbound: Outbound,
     /// Threads that may compute at a time, in each process.
     pub cpu_threads: usize,
+    /// Variables of the worker's own that its processes get all the same: `APP_CHILD_ENV`.
+    pub pass: Vec<String>,
 }
 
 /// Gives processes of their own to the types that ask for it. For a worker: who only checks inputs needs none.
@@ -126,7 +129,8 @@ impl ErasedKind for Isolated {
     }
 
     fn check_runnable(&self) -> Result<(), String> {
-        self.kind.check_runnable()
+        self.kind.check_runnable()?;
+        try_out(&self.household.environment(), Some(self.kind.name()))
     }
 
     fn run(self: Arc<Self>, input: &RawValue, ctx: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>> {
@@ -155,11 +159,13 @@ impl Isolated {
         };
         let input = serde_json::to_string(&envelope)
             .map_err(|error| RunError::Failed(Failure::fatal("plan", error.to_string())))?;
+        let environment = self.household.environment();
         let plan = Plan {
             mark: mark(),
             command: ["/proc/self/exe", "attempt-child", "run"].map(str::to_owned).to_vec(),
             folder: None,
-            environment: environment(),
+            supervisor_environment: environment.clone(),
+            environment,
             limits: self.limits,
             grace: GRACE,
             input,
@@ -221,10 +227,12 @@ pub(in crate::tasks) fn mark() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// The worker's environment without what is the worker's own: its connections, its secrets, its settings. What remains
-/// is what the program's own `main` reads when it makes its types.
-fn environment() -> Vec<(String, String)> {
-    std::env::vars().filter(|(name, _)| !is_the_workers_own(name)).collect()
+impl Household {
+    /// The worker's environment without what is the worker's own: its connections, its secrets, its settings, unless an
+    /// operator names them. What remains is what the program's own `main` reads when it makes its types.
+    fn environment(&self) -> Vec<(String, String)> {
+        std::env::vars().filter(|(name, _)| !is_the_workers_own(name) || self.pass.contains(name)).collect()
+    }
 }
 
 /// Settings that may hold a secret or a connection.

@@ -9,7 +9,7 @@
 //!
 //! In reading order: [`plan`] is what the supervisor is told and what it tells; [`attempt`] is the worker's side;
 //! `supervisor` and `family` keep and count the processes; `payload` is a Rust type in such a process;
-//! [`protocol`] are the lines that a payload writes.
+//! [`protocol`] are the lines that a payload writes; `probe` asks at the start whether all that can begin.
 
 pub mod attempt;
 mod family;
@@ -18,6 +18,7 @@ mod limits;
 mod lines;
 pub mod payload;
 pub mod plan;
+pub(in crate::tasks) mod probe;
 pub mod protocol;
 pub mod supervisor;
 
@@ -25,7 +26,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 pub use limits::{Isolation, Limits};
 
-use super::Registry;
+use super::TaskTypes;
 
 /// The parts of an attempt that are processes of this binary. Started by the program itself, never by people.
 #[derive(Debug, clap::Args)]
@@ -52,15 +53,21 @@ enum Stage {
     },
     /// Runs an attempt of a Rust type
     Run,
+    /// Says whether this program gets as far as an attempt would
+    Probe {
+        /// The type that it is to make
+        task_type: Option<String>,
+    },
 }
 
 impl AttemptChild {
-    /// Runs this part to its end.
-    pub fn run(self, registry: Registry) -> ExitCode {
+    /// Runs this part to its end. The types are made by those parts alone that need them.
+    pub fn run(self, types: impl TaskTypes) -> ExitCode {
         match self.stage {
             Stage::Supervise => supervisor::supervise(),
             Stage::Exec { limits, parent, command } => supervisor::exec(&limits, parent, command),
-            Stage::Run => payload::run(registry),
+            Stage::Run => payload::run(types),
+            Stage::Probe { task_type } => probe::answer(types, task_type.as_deref()),
         }
     }
 }

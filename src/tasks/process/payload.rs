@@ -23,7 +23,7 @@ use crate::{
     config,
     core::model::Claimed,
     tasks::{
-        Context, Registry, StopReason,
+        Context, Registry, StopReason, TaskTypes,
         context::{Outbox, Stop, Tools},
         outbound::Outbound as Http,
         registry::RunError,
@@ -34,8 +34,8 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Runs the attempt that stdin tells of. Exit code 0 also where it failed: a line says how.
-pub fn run(registry: Registry) -> ExitCode {
-    match attempt(registry) {
+pub fn run(types: impl TaskTypes) -> ExitCode {
+    match attempt(types) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -44,11 +44,19 @@ pub fn run(registry: Registry) -> ExitCode {
     }
 }
 
-fn attempt(registry: Registry) -> anyhow::Result<()> {
+fn attempt(types: impl TaskTypes) -> anyhow::Result<()> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
     let envelope: Envelope = serde_json::from_str(&text)?;
     drop(text);
+    let registry = match types.make() {
+        Ok(registry) => registry,
+        Err(why) => {
+            let message = format!("the process of the attempt cannot make the task types: {why}");
+            write(&[Message::Failure(FailureLine::Retry { code: "task_types".to_owned(), message, after: None })]);
+            return Ok(());
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let last = runtime.block_on(outcome(&registry, envelope))?;
     write(&[last]);

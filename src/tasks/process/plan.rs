@@ -23,6 +23,9 @@ pub struct Plan {
     pub folder: Option<PathBuf>,
     /// Its whole environment.
     pub environment: Vec<(String, String)>,
+    /// That of its supervisor, which is this program and may need something in order to begin.
+    #[serde(skip)]
+    pub supervisor_environment: Vec<(String, String)>,
     /// What it may use.
     pub limits: Limits,
     /// Between SIGTERM and SIGKILL.
