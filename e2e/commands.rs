@@ -61,6 +61,13 @@ fn all_gone(id: &str, within: Duration) {
     assert!(began.elapsed() <= within, "it took {:?}", began.elapsed());
 }
 
+/// The most memory that a process has had, in kB.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[track_caller]
 fn submit(client: &Client, name: &str) -> String {
     client.submit(&json!({"task_type": name, "options": {"max_attempts": 1}}))
@@ -168,6 +175,69 @@ fn exit_codes_lines_and_errors_mean_what_is_documented() {
 }
 
 #[test]
+fn whatever_a_command_does_its_slot_is_free_and_nothing_is_left() {
+    let limited = "timeout = \"2s\"";
+    let small = "limits.memory = \"100MiB\"";
+    // What each does, and the code with which it fails; none: it succeeds with the result 1.
+    let cases = [
+        ("daemon", "setsid sh -c 'setsid sleep 600 <&- >&- 2>&- & exit' & wait; echo '{\"result\":1}'", "", None),
+        ("shut", "exec <&- >&- 2>&-; sleep 600", limited, Some("timeout")),
+        ("shut_heir", "sleep 600 <&- >&- 2>&- & echo '{\"result\":1}'; exec >&- 2>&-", "", None),
+        ("said", "echo '{\"result\":1}'; sleep 600", limited, Some("timeout")),
+        ("frozen", "kill -STOP $$", limited, Some("timeout")),
+        ("many", "i=0; while [ $i -lt 150 ]; do setsid sleep 600 & i=$((i+1)); done; echo '{\"result\":1}'", "", None),
+        (
+            "shares",
+            "for i in 1 2 3 4; do setsid python3 -c 'import time; held = bytearray(60 << 20); time.sleep(600)' & done; sleep 600",
+            small,
+            Some("memory_limit"),
+        ),
+        ("one_line", "head -c 200000000 /dev/zero | tr '\\0' x >&2; echo; echo '{\"result\":1}'", "", None),
+    ];
+    let scripts: Vec<_> = cases.iter().map(|(name, script, more, _)| (*name, *script, *more)).collect();
+    let mut stage = stage(&tasks(&scripts), &[("APP_CONCURRENCY", "1")]);
+    let client = &stage.client;
+    for (name, _, more, code) in cases {
+        let id = submit(client, name);
+        // It has the only slot.
+        client.wait(&id, "an attempt", LONG, |task| task["started_at"] != Value::Null);
+        let next = submit(client, "shut_heir");
+        let task = client.wait_final(&id, LONG);
+        let ended = Instant::now();
+        client.wait(&next, "the slot", LONG, |task| task["started_at"] != Value::Null);
+        assert!(ended.elapsed() < SOON, "{name}: the slot was free after {:?}", ended.elapsed());
+        assert!(processes_of(&id).is_empty(), "{name}: {:?}", processes_of(&id));
+        match code {
+            Some(code) => assert_eq!(task["error"]["code"], code, "{name}: {task:#}"),
+            None => assert_eq!((&task["status"], &task["result"]), (&json!("SUCCESS"), &json!(1)), "{name}: {task:#}"),
+        }
+        if more == limited {
+            // The limit, the grace, and the rest of an ending.
+            let sql =
+                "SELECT extract(epoch FROM completed_at - started_at)::float8 FROM tasks WHERE id = from_ulid($1)";
+            let took: f64 = stage.deployment.sql().value(sql, &[&id]);
+            assert!(took < 5.0, "{name}: it took {took} s");
+        }
+        client.wait_final(&next, LONG);
+    }
+    let peak = peak_memory(stage.work.pid());
+    assert!(peak < 200_000, "the worker's peak was {peak} kB");
+    assert!(!stage.work.has_ended());
+}
+
+#[test]
+fn a_grace_that_is_longer_than_the_time_to_stop_is_given() {
+    let script = "trap 'sleep 3; echo saved; exit 1' TERM; echo ready; while :; do sleep 0.1; done";
+    let file = tasks(&[("slow_to_stop", script, "timeout = \"2s\"\ngrace = \"20s\"")]);
+    let stage = stage(&file, &[("APP_STOP_TIMEOUT", "1s")]);
+    let id = submit(&stage.client, "slow_to_stop");
+    let task = stage.client.wait_final(&id, LONG);
+    assert_eq!(task["error"]["code"], "timeout", "{task:#}");
+    let said: Vec<_> = stage.client.logs(&id).iter().map(|line| line["message"].clone()).collect();
+    assert!(said.contains(&json!("saved")), "{said:?}");
+}
+
+#[test]
 fn a_command_that_ignores_sigterm_is_killed_with_all_that_it_has_forked() {
     let script = "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 600; sleep 600\" & sleep 600 & echo ready; \
                   while :; do sleep 1; done";
@@ -208,9 +278,7 @@ fn a_flood_on_stdout_costs_the_worker_no_memory() {
     let said =
         "SELECT count(*) FROM task_events WHERE task_id = from_ulid($1) AND message LIKE '%further lines are dropped'";
     assert_eq!(stage.deployment.sql().value::<i64>(said, &[&id]), 1, "one line says so");
-    let status = fs::read_to_string(format!("/proc/{}/status", stage.work.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
-    let peak: u64 = peak.parse().unwrap();
+    let peak = peak_memory(stage.work.pid());
     assert!(peak < 200_000, "the worker's peak was {peak} kB");
     assert!(!stage.work.has_ended());
 }

@@ -40,6 +40,9 @@ use crate::{
 /// Longer texts of errors are cut.
 const MAX_ERROR_BYTES: usize = 4 * 1024;
 
+/// Between the end of a grace and the word that nothing is left.
+const TO_KILL: Duration = Duration::from_secs(1);
+
 /// An attempt that takes longer is shown in its trace while it runs.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -62,8 +65,13 @@ pub(super) fn start(worker: &Arc<Worker>, task: Claimed, list: Option<Priority>,
     let stop = Stop::default();
     let seen = Arc::new(Seen::new(Numbers { seq: task.seq, version: task.version }));
     let outbox = Arc::new(Outbox::new(worker.writer.doorbell(task.id, task.delivery, seen)));
-    let delivery =
-        Delivery { number: task.delivery, confirmed_at: Instant::now(), stop: stop.clone(), outbox: outbox.clone() };
+    let delivery = Delivery {
+        number: task.delivery,
+        confirmed_at: Instant::now(),
+        grace: grace(worker, &task.task_type),
+        stop: stop.clone(),
+        outbox: outbox.clone(),
+    };
     worker.held.confirm(task.id, delivery);
     worker.tally.started(&task.queue);
     let counted = worker.meters.started(&task);
@@ -164,16 +172,33 @@ async fn execute(worker: &Worker, task: &Claimed, stop: &Stop, outbox: &Arc<Outb
     };
     let returned = match returned {
         Some(returned) => Ok(returned),
-        None => tokio::time::timeout(worker.settings.stop_timeout, handler).await,
+        None => {
+            let patience = match stop.reason() {
+                // The slot alone waits for it. A worker that leaves, or is dead, does not.
+                Some(StopReason::Cancelled | StopReason::Deadline) => {
+                    worker.settings.stop_timeout.max(grace(worker, &task.task_type))
+                }
+                Some(StopReason::Drain | StopReason::Lost) | None => worker.settings.stop_timeout,
+            };
+            tokio::time::timeout(patience, handler).await
+        }
     };
     match returned {
         Ok(Ok(returned)) => Outcome::Returned(returned),
         Ok(Err(panic)) => Outcome::Panicked(panic_text(&*panic)),
         Err(_) => {
-            tracing::warn!("the handler did not stop within APP_STOP_TIMEOUT; it is dropped");
+            tracing::warn!("the handler did not stop within its time; it is dropped");
             worker.held.note_dropped(pulse);
             Outcome::Dropped
         }
+    }
+}
+
+/// How long the type may take to stop, by its own word: with what it takes to kill and to say so.
+fn grace(worker: &Worker, task_type: &str) -> Duration {
+    match worker.registry.get(task_type).map_or(Duration::ZERO, |kind| kind.grace()) {
+        Duration::ZERO => Duration::ZERO,
+        grace => grace + TO_KILL,
     }
 }
 

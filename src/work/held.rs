@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Delivery {
     pub(super) number: i32,
     pub(super) confirmed_at: Instant,
+    /// How long its type may take to stop, where that is longer than what all have.
+    pub(super) grace: Duration,
     pub(super) stop: Stop,
     pub(super) outbox: Arc<Outbox>,
 }
@@ -157,7 +159,9 @@ impl Held {
     /// of the worker, each of them uses what it uses. Attempts that are within their time to stop are not counted.
     pub(super) fn unstopped(&self, patience: Duration) -> usize {
         let ignores = |entry: &&Entry| match entry {
-            Entry::Delivered(delivery) => delivery.stop.asked_for().is_some_and(|time| time > patience),
+            Entry::Delivered(delivery) => {
+                delivery.stop.asked_for().is_some_and(|time| time > patience.max(delivery.grace))
+            }
             Entry::Claiming => false,
         };
         let stuck = self.lock().values().filter(ignores).count();
@@ -215,7 +219,13 @@ mod tests {
     use super::*;
 
     fn delivery(number: i32, confirmed_at: Instant) -> Delivery {
-        Delivery { number, confirmed_at, stop: Stop::default(), outbox: Arc::new(Outbox::new(|| {})) }
+        Delivery {
+            number,
+            confirmed_at,
+            grace: Duration::ZERO,
+            stop: Stop::default(),
+            outbox: Arc::new(Outbox::new(|| {})),
+        }
     }
 
     #[test]

@@ -169,6 +169,10 @@ impl ErasedKind for Command {
         CAN_BEGIN.get_or_init(|| try_out(&[], None)).clone()
     }
 
+    fn grace(&self) -> Duration {
+        self.grace
+    }
+
     fn run(self: Arc<Self>, input: &RawValue, ctx: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>> {
         let input = input.to_owned();
         Box::pin(async move { self.attempt(input, &ctx).await.map_err(RunError::Failed) })

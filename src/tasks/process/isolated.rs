@@ -133,6 +133,10 @@ impl ErasedKind for Isolated {
         try_out(&self.household.environment(), Some(self.kind.name()))
     }
 
+    fn grace(&self) -> Duration {
+        GRACE
+    }
+
     fn run(self: Arc<Self>, input: &RawValue, ctx: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>> {
         let input = input.to_owned();
         Box::pin(async move { self.attempt(input, &ctx).await })

@@ -8,7 +8,7 @@
 mod findings;
 mod form;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jsonschema::Validator;
@@ -123,6 +123,11 @@ pub trait ErasedKind: Send + Sync {
     /// Whether what it needs is there, as a worker sees it. The text says what is missing.
     fn check_runnable(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// How long it may take to stop when it was asked to, where that may be longer than `APP_STOP_TIMEOUT`.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Decodes the input at once, and returns the attempt. A result of `null` becomes `{}`.
