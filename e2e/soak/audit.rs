@@ -19,7 +19,8 @@ CREATE TABLE soak.changes (
     n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), tx bigint NOT NULL DEFAULT txid_current(),
     writer text NOT NULL DEFAULT current_setting('application_name'), task_id uuid NOT NULL,
     old_status text, new_status text NOT NULL, old_delivery integer, new_delivery integer NOT NULL,
-    worker uuid, seq integer NOT NULL, version integer NOT NULL, error_code text, changed text[] NOT NULL);
+    worker uuid, seq integer NOT NULL, version integer NOT NULL, error_code text, changed text[] NOT NULL,
+    old_lease timestamptz, new_lease timestamptz);
 CREATE FUNCTION soak.change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
@@ -30,9 +31,9 @@ BEGIN
         VALUES (NEW.id, NEW.status, NEW.delivery, NEW.worker_id, NEW.seq, NEW.version, '{}');
     ELSE
         INSERT INTO soak.changes (task_id, old_status, new_status, old_delivery, new_delivery, worker, seq, version,
-                                  error_code, changed)
+                                  error_code, old_lease, new_lease, changed)
         VALUES (NEW.id, OLD.status, NEW.status, OLD.delivery, NEW.delivery, NEW.worker_id, NEW.seq, NEW.version,
-                NEW.error ->> 'code',
+                NEW.error ->> 'code', OLD.lease_until, NEW.lease_until,
                 ARRAY(SELECT n.key FROM jsonb_each(to_jsonb(NEW)) n WHERE n.value IS DISTINCT FROM to_jsonb(OLD) -> n.key));
     END IF;
     RETURN NULL;
@@ -91,6 +92,10 @@ pub struct Change {
     pub seq: i32,
     /// The code of the error after it.
     pub error_code: Option<String>,
+    /// Until when an HTTP worker held the task before it.
+    pub lease_until: Option<Moment>,
+    /// An HTTP worker holds the task after it.
+    pub leases: bool,
     /// The columns that it changed.
     pub changed: Vec<String>,
 }
@@ -158,7 +163,8 @@ impl Tables {
         const MICROS: &str = "(extract(epoch FROM at) * 1000000)::bigint";
         let changes = format!(
             "SELECT {MICROS}, writer, task_id::text, old_status, new_status, old_delivery, new_delivery, worker::text,
-                    version, seq, error_code, changed FROM soak.changes ORDER BY n"
+                    version, seq, error_code, changed, (extract(epoch FROM old_lease) * 1000000)::bigint,
+                    new_lease IS NOT NULL FROM soak.changes ORDER BY n"
         );
         for row in sql.rows(&changes, &[]) {
             let change = Change {
@@ -174,6 +180,8 @@ impl Tables {
                 seq: row.get(9),
                 error_code: row.get(10),
                 changed: row.get(11),
+                lease_until: row.get(12),
+                leases: row.get(13),
             };
             tables.changes.entry(change.id).or_default().push(change);
         }

@@ -16,7 +16,11 @@ pub enum Ending {
 /// How this one must end.
 pub fn ending(kind: &Kind) -> Ending {
     match kind {
-        Kind::Vector { .. } | Kind::Sleep { .. } | Kind::IgnoreStop { .. } => Ending::Success,
+        Kind::Vector { .. }
+        | Kind::Sleep { .. }
+        | Kind::Command { .. }
+        | Kind::Leased { .. }
+        | Kind::IgnoreStop { .. } => Ending::Success,
         Kind::Fail { times, max_attempts } if times < max_attempts => Ending::Success,
         Kind::Fail { max_attempts, .. } => Ending::Failed("asked_to_fail", *max_attempts),
         Kind::Poison { .. } => Ending::Failed("worker_lost", 0),
@@ -46,6 +50,8 @@ pub fn result_is_right(submission: &Submission, result: &Value) -> bool {
         }
         // Each step once, however often the task was taken up again.
         Kind::Sleep { steps } => *result == serde_json::json!({"steps": steps, "sum": steps * (steps + 1) / 2}),
+        Kind::Command { n } => *result == serde_json::json!({"sum": n * (n + 1) / 2}),
+        Kind::Leased { steps, .. } => result["steps"] == *steps && result["sum"] == steps * (steps + 1) / 2,
         Kind::Fail { times, .. } => *result == serde_json::json!({"attempt": times + 1}),
         Kind::IgnoreStop { ms } => *result == serde_json::json!({"ms": ms}),
         Kind::Poison { .. } => false,

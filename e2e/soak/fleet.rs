@@ -112,7 +112,7 @@ impl<'a> Fleet<'a> {
             0 => (self.to_postgres.address().port(), self.to_redis.address().port()),
             _ => (servers.postgres.port(), servers.redis.port()),
         };
-        let app = App::start(&["work"], &self.place.settings(&name, postgres, redis, &[]));
+        let app = App::start(&["work"], &self.place.settings(&name, postgres, redis, &self.place.types()));
         slot.incarnation += 1;
         slot.process = Some(Process { name, app, began: now(), busy: false, told_to_leave: false });
         lock(&self.left).workers += 1;
@@ -128,8 +128,9 @@ impl<'a> Fleet<'a> {
         }
         let name = format!("serve-{number}.{}", slot.incarnation);
         let servers = &self.place.services;
-        let bind = ("APP_BIND", format!("127.0.0.1:{}", self.serve_ports[number]));
-        let settings = self.place.settings(&name, servers.postgres.port(), servers.redis.port(), &[bind]);
+        let mut more = self.place.types();
+        more.push(("APP_BIND", format!("127.0.0.1:{}", self.serve_ports[number])));
+        let settings = self.place.settings(&name, servers.postgres.port(), servers.redis.port(), &more);
         slot.incarnation += 1;
         slot.process = Some(Process {
             name,

@@ -32,7 +32,7 @@ pub enum Kind {
         /// The vectors.
         vectors: Vec<Vec<f64>>,
     },
-    /// `test_sleep`.
+    /// `test_sleep`, or `test_sleep_apart`.
     Sleep {
         /// Its steps.
         steps: u64,
@@ -48,6 +48,18 @@ pub enum Kind {
     IgnoreStop {
         /// How long.
         ms: u64,
+    },
+    /// `sum_shell`, a command.
+    Command {
+        /// How far it counts.
+        n: u64,
+    },
+    /// The type of the HTTP workers.
+    Leased {
+        /// Its steps.
+        steps: u64,
+        /// Attempts that fail.
+        times: i64,
     },
     /// `test_abort`, which kills its workers.
     Poison {
@@ -174,6 +186,10 @@ pub struct Record {
     pub windows: Vec<Window>,
     /// Tasks whose worker died at this moment while everything else was well.
     pub prompt: Vec<(Id, Moment)>,
+    /// Deliveries of which an HTTP worker was told that they are complete.
+    pub completed: Vec<(Id, i32)>,
+    /// What HTTP workers did and met, by name.
+    pub outside: BTreeMap<&'static str, u64>,
     /// Faults, by name.
     pub faults: BTreeMap<String, usize>,
 }

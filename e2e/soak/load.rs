@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, IsMisuse, is_final, ulid_of},
     history::{History, Id, Kind, Outcome, Submission},
+    outsider::LEASED_TYPE,
     plan::Plan,
     random::Random,
 };
@@ -214,11 +215,24 @@ fn innocent(random: &mut Random) -> (Kind, Value) {
             let body = json!({"task_type": "vector_processing", "vector_data": vectors, "duration": duration});
             (Kind::Vector { vectors }, body)
         }
-        55..90 => {
+        55..78 => {
             let (ms, steps) = (random.below(2_500), 1 + random.below(12) as u64);
             (Kind::Sleep { steps }, json!({"task_type": "test_sleep", "ms": ms, "steps": steps}))
         }
-        90..98 => {
+        78..83 => {
+            let (ms, steps) = (random.below(2_500), 1 + random.below(12) as u64);
+            (Kind::Sleep { steps }, json!({"task_type": "test_sleep_apart", "ms": ms, "steps": steps}))
+        }
+        83..86 => {
+            let (n, pause) = (1 + random.below(8) as u64, *random.pick(&[0.0, 0.1, 0.3]));
+            (Kind::Command { n }, json!({"task_type": "sum_shell", "n": n, "pause": pause}))
+        }
+        86..91 => {
+            let (ms, steps, times) = (random.below(1_500), 1 + random.below(6) as u64, random.below(3) as i64);
+            let body = json!({"task_type": LEASED_TYPE, "ms": ms, "steps": steps, "times": times});
+            (Kind::Leased { steps, times }, body)
+        }
+        91..98 => {
             let (times, max_attempts) = (random.below(5) as i64, 3);
             (Kind::Fail { times, max_attempts }, json!({"task_type": "test_fail", "times": times}))
         }

@@ -19,6 +19,7 @@ mod history;
 mod load;
 mod logs;
 mod mutants;
+mod outsider;
 mod place;
 mod plan;
 mod random;
@@ -36,19 +37,24 @@ use faults::Stage;
 use fleet::{Fleet, Left};
 use history::{History, Id, Window};
 use load::Load;
+use outsider::{OUTSIDERS, Outsider};
 use place::Place;
 use plan::Plan;
+use random::Random;
 
 use crate::harness::{Services, Stopwatch};
 
 /// How long the rest may take when nothing befalls it any more. The last poison needs four leases and sweeps, and a
 /// lost doorbell half a minute.
 const QUIET: Duration = Duration::from_secs(90);
+/// How long processes of attempts may outlive the last worker.
+const ALONE: Duration = Duration::from_secs(2);
 /// Seven processes with a pool of four and one or two of their own.
 const MOST_CONNECTIONS: i64 = 7 * 6;
-/// Where the choices of the threads begin: users, followers, faults.
+/// Where the choices of the threads begin: users, followers, faults, HTTP workers.
 const FOLLOWER_STREAM: u64 = 100;
 const FAULT_STREAM: u64 = 200;
+const OUTSIDER_STREAM: u64 = 300;
 
 #[test]
 fn soak() {
@@ -62,6 +68,13 @@ fn soak() {
     let load = Load::new(&plan, fleet.ports(), &history);
     let (left, mut leftovers) = std::thread::scope(|scope| {
         scope.spawn(|| fleet.keep_up());
+        for number in 0..OUTSIDERS {
+            let mut outsider =
+                Outsider::new(number, Random::new(plan.seed, OUTSIDER_STREAM + number), fleet.ports(), &history);
+            outsider.declare();
+            let load = &load;
+            scope.spawn(move || outsider.work(&load.closing));
+        }
         scope.spawn(|| note_stalls(&history, &load.closing));
         let users: Vec<_> = (0..load::USERS)
             .map(|user| {
@@ -91,6 +104,7 @@ fn soak() {
     let Left { executions, mut seen, workers, out_of_order } = left;
     leftovers.extend(out_of_order);
     let tables = Tables::read(&place.sql());
+    leftovers.extend(wait_until_alone(&place, &tables));
     let evidence = Evidence { record: history.take(), tables, executions, leftovers };
     add_what_was_seen(&evidence, &mut seen);
     let violations = checker::check(&evidence);
@@ -136,6 +150,19 @@ fn wait_for_quiet(place: &Place<'_>) -> Vec<String> {
             return leftovers;
         }
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits until no process of an attempt is left, now that no worker is. Returns those that are when the time is up.
+fn wait_until_alone(place: &Place<'_>, tables: &Tables) -> Vec<String> {
+    let ours: std::collections::HashSet<String> = tables.rows.keys().map(|id| client::ulid_of(*id)).collect();
+    let began = Instant::now();
+    loop {
+        let left = place.processes_of_attempts(|id| ours.contains(id));
+        if left.is_empty() || began.elapsed() > ALONE {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -198,19 +225,38 @@ fn add_what_was_seen(evidence: &Evidence, seen: &mut logs::Seen) {
     add("results that were fenced off", evidence.executions.iter().filter(stale).count());
     add("streams resumed", evidence.record.followed.iter().map(|followed| followed.resumed).sum());
     add("streams followed to the end", evidence.record.followed.iter().filter(|followed| followed.complete).count());
+    let of_kind = |id: &Id, is: fn(&history::Submission) -> bool| {
+        let number = evidence.tables.rows.get(id).and_then(|row| row.number);
+        number.and_then(|number| evidence.record.submissions.get(&number)).is_some_and(is)
+    };
+    let apart = |submission: &history::Submission| {
+        submission.body["task_type"] == "test_sleep_apart" || submission.body["task_type"] == "sum_shell"
+    };
+    add("attempts in processes", evidence.executions.iter().filter(|execution| of_kind(&execution.id, apart)).count());
+    let leased = |submission: &history::Submission| matches!(submission.kind, history::Kind::Leased { .. });
+    let lost_leases =
+        evidence.tables.events.iter().filter(|(id, _)| of_kind(id, leased)).flat_map(|(_, events)| events);
+    add("leases that ran out", lost_leases.filter(lost).count());
+    add("deliveries completed by HTTP workers", evidence.record.completed.len());
+    for (name, count) in &evidence.record.outside {
+        add(name, *count as usize);
+    }
     let unknown = |entry: &&history::Entry| matches!(entry.outcome, history::Outcome::Unknown(_));
     add("requests with an unknown outcome", evidence.record.entries.iter().filter(unknown).count());
 }
 
 /// What a run must have seen to prove something.
 fn not_seen(plan: &Plan, seen: &logs::Seen, enough_tasks: bool) -> Vec<String> {
-    const NEEDED: [&str; 6] = [
+    const NEEDED: [&str; 9] = [
         "re-executions",
         "results that were fenced off",
         "deliveries lost with their worker",
         "endings that were fenced off or cancelled",
         "doorbells rung again after a loss of Redis",
         "streams resumed",
+        "attempts in processes",
+        "deliveries completed by HTTP workers",
+        "leases that ran out",
     ];
     // A few times in a short run, and perhaps never: a worker whose Redis went silent often claims such an id from the
     // table before it looks at its list. `rules` and `network` show it for certain.

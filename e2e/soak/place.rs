@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 use super::{audit, plan::LEASE};
 use crate::harness::{App, Services, Sql};
 
+/// Which soak a process belongs to.
+const MARK: &str = "SOAK_PLACE";
+
 /// A place for one soak or one scenario.
 pub struct Place<'a> {
     /// Its servers.
@@ -37,6 +40,31 @@ impl<'a> Place<'a> {
     /// Runs a Redis command.
     pub fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         self.services.redis.command(self.redis_database, words)
+    }
+
+    /// Settings for types beside those of the program: commands. And a variable by which the processes of attempts are
+    /// known, which have what their worker has.
+    pub fn types(&self) -> Vec<(&'static str, String)> {
+        let commands = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/commands/tasks.toml");
+        vec![("APP_TASKS", commands.to_owned()), (MARK, self.database.clone())]
+    }
+
+    /// The processes of attempts that still live: of types of the program by their mark, of commands by their task.
+    pub fn processes_of_attempts(&self, is_one_of_ours: impl Fn(&str) -> bool) -> Vec<String> {
+        let mark = format!("{MARK}={}", self.database);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
+            let environment = String::from_utf8_lossy(&environment);
+            let is_ours = environment.split('\0').any(|variable| {
+                variable == mark || variable.strip_prefix("LONGRUN_TASK_ID=").is_some_and(&is_one_of_ours)
+            });
+            if is_ours {
+                let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+                found.push(format!("process {:?}: {}", entry.file_name(), command.replace('\0', " ")));
+            }
+        }
+        found
     }
 
     /// The settings of a process of this name that reaches its servers at these ports.

@@ -7,14 +7,14 @@ use nix::sys::signal::{Signal, raise};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Failure, Registry, TaskKind};
+use super::{Context, Defaults, Failure, Isolation, Limits, Registry, TaskKind};
 
 /// All of them, on top of the program's own.
 pub fn registered_in(registry: Registry) -> Registry {
     if std::env::var_os("APP_TEST_TYPES").is_none() {
         return registry;
     }
-    registry.with(TestSleep).with(TestFail).with(TestAbort).with(TestIgnoreStop)
+    registry.with(TestSleep).with(TestSleepApart).with(TestFail).with(TestAbort).with(TestIgnoreStop)
 }
 
 /// `test_sleep`: waits in steps; each step has a log line with its number and a checkpoint, and adds to a sum, so the
@@ -54,6 +54,24 @@ impl TaskKind for TestSleep {
             ctx.step(u64::from(counted.steps), u64::from(input.steps))?;
         }
         Ok(counted)
+    }
+}
+
+/// `test_sleep_apart`: the same, each attempt in a process of its own.
+struct TestSleepApart;
+
+impl TaskKind for TestSleepApart {
+    const NAME: &'static str = "test_sleep_apart";
+    const DESCRIPTION: &'static str = "Waits in steps, in a process of its own";
+    type Input = SleepInput;
+    type Output = Counted;
+
+    fn defaults(&self) -> Defaults {
+        Defaults { isolation: Isolation::Process(Limits::default()), ..Defaults::default() }
+    }
+
+    async fn run(&self, input: SleepInput, ctx: Context) -> Result<Counted, Failure> {
+        TestSleep.run(input, ctx).await
     }
 }
 

@@ -142,7 +142,10 @@ pub fn budgets(evidence: &Evidence) -> Vec<Violation> {
             }
             Kind::Poison { .. } => {}
             kind if row.status == "SUCCESS" => {
-                let failures = if let Kind::Fail { times, .. } = kind { *times } else { 0 };
+                let failures = match kind {
+                    Kind::Fail { times, .. } | Kind::Leased { times, .. } => *times,
+                    _ => 0,
+                };
                 if row.failures != failures {
                     wrong(*id, format!("charged with {} failures, {failures} are right", row.failures));
                 }

@@ -57,7 +57,8 @@ pub fn deliveries(evidence: &Evidence) -> Vec<Violation> {
 /// Columns that may change while a task waits: when it may start, and nothing that an attempt writes.
 const WHILE_WAITING: [&str; 5] = ["ready_at", "due_at", "version", "undecodable_since", "updated_at"];
 
-/// Whatever is written in the name of an attempt is written by the process that claimed its delivery, while it runs.
+/// Whatever is written in the name of an attempt is written by the process that claimed its delivery, while it runs;
+/// for an HTTP worker, by some server. A lease is taken from it when it has run out.
 /// The one exception: that a cancelled attempt has stopped.
 pub fn fence(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -68,7 +69,7 @@ pub fn fence(evidence: &Evidence) -> Vec<Violation> {
         for change in changes {
             let from = change.from.as_deref();
             let claimer = claims.get(&change.old_delivery).copied();
-            let by_claimer = claimer.is_some_and(|claim| claim.writer == change.writer);
+            let by_claimer = claimer.is_some_and(|claim| may_write_for(claim, change));
             match (from, change.to.as_str()) {
                 (Some("PENDING"), "RUNNING") => drop(claims.insert(change.delivery, change)),
                 (Some("RUNNING"), "RUNNING" | "SUCCESS") if !by_claimer => {
@@ -80,7 +81,8 @@ pub fn fence(evidence: &Evidence) -> Vec<Violation> {
                 (Some("RUNNING"), "FAILED" | "PENDING") if !by_claimer => {
                     let worker = claimer.and_then(|claim| claim.worker);
                     let is_dead = worker.and_then(|worker| dead.get(&worker)).is_some_and(|at| *at <= change.at);
-                    if !is_dead {
+                    let has_run_out = change.lease_until.is_some_and(|until| until <= change.at);
+                    if !is_dead && !has_run_out {
                         breach(format!("{} took delivery {} from a worker that lives", change.writer, change.delivery));
                     }
                     if change.to == "FAILED" && change.error_code.as_deref() != Some("worker_lost") {
@@ -106,7 +108,11 @@ pub fn fence(evidence: &Evidence) -> Vec<Violation> {
         for event in evidence.tables.events.get(id).into_iter().flatten() {
             let claim = claims.get(&event.delivery);
             let is_line = event.status.is_none();
-            if is_line && claim.is_none_or(|claim| claim.writer != event.writer) {
+            let writes = |claim: &&Change| {
+                claim.writer == event.writer
+                    || claim.leases && [&claim.writer, &event.writer].iter().all(|it| serves(it))
+            };
+            if is_line && !claim.is_some_and(writes) {
                 breach(format!(
                     "{} wrote event {} of delivery {}, which it had not claimed",
                     event.writer, event.seq, event.delivery
@@ -123,6 +129,17 @@ pub fn fence(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// A worker writes for what it has claimed itself. What was leased to an HTTP worker any server writes, in the name under
+/// which it was leased: the worker shows its token to this one and to that one.
+fn may_write_for(claim: &Change, change: &Change) -> bool {
+    let in_its_name = change.to != "RUNNING" || change.worker == claim.worker;
+    claim.writer == change.writer || claim.leases && serves(&claim.writer) && serves(&change.writer) && in_its_name
+}
+
+fn serves(writer: &str) -> bool {
+    writer.starts_with("serve")
 }
 
 /// The one write after the end of a run: that the attempt of a cancelled task has stopped.

@@ -5,6 +5,7 @@
 
 mod accepted;
 mod changes;
+mod leases;
 mod time;
 mod views;
 
@@ -42,12 +43,13 @@ pub struct Violation {
 type Check = fn(&Evidence) -> Vec<Violation>;
 
 /// All invariants, by the names of the documentation.
-pub const INVARIANTS: [(&str, Check); 14] = [
+pub const INVARIANTS: [(&str, Check); 15] = [
     ("no loss", accepted::no_loss),
     ("no phantom", accepted::no_phantom),
     ("legal", changes::legal),
     ("deliveries", changes::deliveries),
     ("fence", changes::fence),
+    ("leases", leases::tokens),
     ("one result", accepted::one_result),
     ("overlap", time::overlap),
     ("recovery", time::recovery),
