@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Args;
 
 use super::process::unless_told;
@@ -9,6 +10,9 @@ use crate::{config, core::store::migrate, shutdown::Shutdown};
 
 /// Between two looks of `migrate --check --wait`.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(1);
+
+/// Whoever waits for the migration (a Job, compose) takes an exit with 0 for its end.
+const TOLD_TO_STOP: &str = "told to stop before PostgreSQL could be asked";
 
 #[derive(Args)]
 pub(super) struct MigrateRole {
@@ -27,14 +31,14 @@ pub(super) struct MigrateRole {
 impl MigrateRole {
     pub(super) async fn run(self, stop: Shutdown) -> anyhow::Result<()> {
         if self.check {
-            let Some(pending) = unless_told(&stop, self.pending()).await else { return Ok(()) };
+            let pending = unless_told(&stop, self.pending()).await.context(TOLD_TO_STOP)?;
             let pending = pending?;
             anyhow::ensure!(pending.is_empty(), "the database is behind by {}: run app migrate", pending.join(", "));
             println!("the database is up to date");
             return Ok(());
         }
         // Not interrupted by a signal: a migration that has begun is ended by PostgreSQL or by its lock_timeout.
-        let Some(migrator) = unless_told(&stop, migrate::connect(&self.postgres)).await else { return Ok(()) };
+        let migrator = unless_told(&stop, migrate::connect(&self.postgres)).await.context(TOLD_TO_STOP)?;
         let done = migrator?.run().await?;
         match done.as_slice() {
             [] => println!("nothing to do: the database is up to date"),
