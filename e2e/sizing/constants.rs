@@ -1,4 +1,5 @@
-//! Constants: what one submit, one task, one poll and one stream cost, against those that `app size` calculates with.
+//! Constants: what one submit, one task, one poll, one stream and one slot cost, against those that `app size`
+//! calculates with, in a table with the constants' own names.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +12,7 @@ use longrun::size::constants;
 use serde_json::{Value, json};
 
 use super::{figure, measuring};
-use crate::harness::{App, Deployment, LONG, Services, Sql, cpu, memory, until};
+use crate::harness::{App, Client, Deployment, LONG, Services, Sql, cpu, memory, until};
 
 /// Clients at a time, each on one connection.
 const CLIENTS: usize = 16;
@@ -20,7 +21,7 @@ const SLOTS: usize = 32;
 
 #[test]
 fn a_task_costs_what_the_tool_calculates_with() {
-    let (each, streams) = if measuring() { (1_250, 1_000) } else { (50, 10) };
+    let (each, streams, slots) = if measuring() { (1_250, 1_000, 200) } else { (50, 10, 8) };
     let tasks = (each * CLIENTS) as f64;
     let services = Services::private();
     let deployment = Deployment::on(&services).set("APP_CONCURRENCY", SLOTS).set("RUST_LOG", "info");
@@ -63,15 +64,33 @@ fn a_task_costs_what_the_tool_calculates_with() {
     let poll = format!("GET /tasks/{id} HTTP/1.1\r\nhost: x\r\n\r\n");
     let [serve_poll, postgres_poll] = cpu_of(&|| requests(address, each, |_| poll.clone()));
 
-    let micro = |seconds: f64| 1e6 * seconds;
-    figure(&format!("submit: serve {:.0} µs, PostgreSQL {:.0} µs", micro(serve_submit), micro(postgres_submit)));
-    figure(&format!("run: work {:.0} µs, PostgreSQL {:.0} µs", micro(work_task), micro(postgres_run)));
-    figure(&format!("poll: serve {:.0} µs, PostgreSQL {:.0} µs", micro(serve_poll), micro(postgres_poll)));
-    figure(&format!("memory: serve {:.1} MB, work {:.1} MB", serve_memory / 1e6, work_memory / 1e6));
-    figure(&format!("a task: {disk:.0} B on disk, {written:.0} B of log, {waiting:.0} B in Redis while it waits"));
     let stream = memory_of_a_stream(&serve, address, streams);
-    figure(&format!("a stream: {:.1} kB of serve", stream / 1e3));
     connections(&deployment, &sql, &mut work);
+    let longer = longer_than_its_task(&deployment, &serve.client(), &sql, if measuring() { 200 } else { 5 });
+    let slot = memory_of_a_slot(&deployment, &serve.client(), &sql, slots);
+    let payload_wal = log_of_a_byte(&deployment, &serve.client(), &sql, if measuring() { 500 } else { 20 });
+
+    figure("| constant | measured | app size takes | share |");
+    let row = |name: &str, measured: f64, constant: f64, unit: &str, scale: f64| {
+        let share = 100.0 * measured / constant;
+        figure(&format!("| {name} | {:.1} {unit} | {:.1} {unit} | {share:.0} % |", measured * scale, constant * scale));
+    };
+    row("SERVE_SUBMIT_CPU", serve_submit, constants::SERVE_SUBMIT_CPU, "µs", 1e6);
+    row("SERVE_POLL_CPU", serve_poll, constants::SERVE_POLL_CPU, "µs", 1e6);
+    row("WORK_TASK_CPU", work_task, constants::WORK_TASK_CPU, "µs", 1e6);
+    row("POSTGRES_TASK_CPU", postgres_submit + postgres_run, constants::POSTGRES_TASK_CPU, "µs", 1e6);
+    row("POSTGRES_POLL_CPU", postgres_poll, constants::POSTGRES_POLL_CPU, "µs", 1e6);
+    row("SLOT_OVERHEAD", longer, constants::SLOT_OVERHEAD, "ms", 1e3);
+    row("SERVE_MEMORY", serve_memory, constants::SERVE_MEMORY, "MB", 1e-6);
+    row("STREAM_MEMORY", stream, constants::STREAM_MEMORY, "kB", 1e-3);
+    row("WORK_MEMORY", work_memory, constants::WORK_MEMORY, "MB", 1e-6);
+    row("--memory, of a task that only waits", slot, 1_048_576.0, "kB", 1e-3);
+    row("TASK_DISK", disk, constants::TASK_DISK, "B", 1.0);
+    row("TASK_WAL", written, constants::TASK_WAL, "B", 1.0);
+    row("PAYLOAD_WAL", payload_wal, constants::PAYLOAD_WAL, "B", 1.0);
+    row("WAITING_REDIS", waiting, constants::WAITING_REDIS, "B", 1.0);
+    let micro = |seconds: f64| 1e6 * seconds;
+    figure(&format!("PostgreSQL: {:.0} µs of a submit, {:.0} of a run", micro(postgres_submit), micro(postgres_run)));
 
     // Sizes are the same on any machine; what is saved by compression and pages that are not full differs a little.
     let about = |found: f64, constant: f64, what: &str| {
@@ -84,6 +103,8 @@ fn a_task_costs_what_the_tool_calculates_with() {
         about(serve_memory, constants::SERVE_MEMORY, "serve");
         about(work_memory, constants::WORK_MEMORY, "work");
         about(stream, constants::STREAM_MEMORY, "stream");
+        about(payload_wal, constants::PAYLOAD_WAL, "log of an input");
+        assert!(slot < 1_048_576.0, "a slot needs {slot} B");
     }
 }
 
@@ -142,9 +163,70 @@ fn read_answer(connection: &mut TcpStream) -> std::io::Result<u16> {
     }
 }
 
+/// How much longer than its task a slot is taken: one slot, and tasks of 20 ms one after the other.
+fn longer_than_its_task(deployment: &Deployment, client: &Client, sql: &Sql, count: usize) -> f64 {
+    const LASTS: f64 = 0.02;
+    let ids: Vec<String> =
+        (0..count).map(|_| client.submit(&json!({"vector_data": [1.0], "duration": LASTS}))).collect();
+    let mut work = deployment.work_with(&[("APP_CONCURRENCY", "1")]);
+    all_ended(sql);
+    work.stop();
+    let from_first_to_last = "SELECT extract(epoch FROM max(started_at) - min(started_at))::float8
+                              FROM tasks WHERE ulid(id) = ANY($1)";
+    sql.value::<f64>(from_first_to_last, &[&ids]) / (count - 1) as f64 - LASTS
+}
+
+/// What a worker needs for a task that only waits, beside what it needs without any.
+fn memory_of_a_slot(deployment: &Deployment, client: &Client, sql: &Sql, count: usize) -> f64 {
+    let mut work = deployment.work_with(&[("APP_CONCURRENCY", "256"), ("APP_GRACE", "0s")]);
+    work.wait_for_line("worker started");
+    // The first one warms up what all of them share.
+    let submit = || client.submit(&json!({"vector_data": [1.0], "duration": 3600}));
+    let running = |wanted: usize| {
+        let count = "SELECT count(*) FROM tasks WHERE status = 'RUNNING'";
+        until("they run", LONG, || (sql.value::<i64>(count, &[]) == wanted as i64).then_some(()));
+    };
+    let mut ids = vec![submit()];
+    running(1);
+    let before = memory(work.pid());
+    ids.extend((0..count).map(|_| submit()));
+    running(1 + count);
+    let after = memory(work.pid());
+    ids.iter().for_each(|id| drop(client.cancel(id).expect(204)));
+    work.stop();
+    (after - before) / count as f64
+}
+
+/// Write-ahead log for each byte of an input, beside what a task without one writes.
+fn log_of_a_byte(deployment: &Deployment, client: &Client, sql: &Sql, count: usize) -> f64 {
+    let mut work = deployment.work();
+    work.wait_for_line("worker started");
+    let wal = || sql.value::<f64>("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8", &[]);
+    let written = |body: &Value| {
+        let before = wal();
+        (0..count).for_each(|_| drop(client.submit(body)));
+        all_ended(sql);
+        (wal() - before) / count as f64
+    };
+    let (small, large) = (json!([1.0]), json!((0..50).map(|n| f64::from(n).sqrt().sin()).collect::<Vec<_>>()));
+    let bytes = (large.to_string().len() - small.to_string().len()) as f64;
+    let of = |data: &Value| json!({"vector_data": data, "duration": 0});
+    // Twice, since the first write of a page after a checkpoint logs all of it.
+    written(&of(&small));
+    let (without, with) = (written(&of(&small)), written(&of(&large)));
+    work.stop();
+    (with - without) / bytes
+}
+
+fn all_ended(sql: &Sql) {
+    let others =
+        "SELECT count(*) FROM tasks WHERE status NOT IN ('SUCCESS', 'CANCELLED') AND ready_at < clock_timestamp()";
+    until("all have ended", 4 * LONG, || (sql.value::<i64>(others, &[]) == 0).then_some(()));
+}
+
 /// Streams of a task that waits an hour for its start.
 fn memory_of_a_stream(serve: &App, address: SocketAddr, count: usize) -> f64 {
-    let client = crate::harness::Client::new(address);
+    let client = Client::new(address);
     let waiting: Value = json!({"vector_data": [1.0], "options": {"delay": "1h"}});
     let id = client.submit(&waiting);
     let before = memory(serve.pid());

@@ -25,6 +25,9 @@ pub const WORK_MEMORY: f64 = 48e6;
 pub const TASK_DISK: f64 = 1_100.0;
 /// Write-ahead log of one task from its submit to its end, without input and result.
 pub const TASK_WAL: f64 = 3_000.0;
+/// Write-ahead log of each byte of input and result: an input is written with the submit and again with each new version
+/// of its row, the result once.
+pub const PAYLOAD_WAL: f64 = 2.0;
 /// Memory of one waiting task in Redis.
 pub const WAITING_REDIS: f64 = 40.0;
 

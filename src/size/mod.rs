@@ -191,7 +191,7 @@ impl Load {
             redis_memory: Bytes(rate * 3_600.0 * constants::WAITING_REDIS),
             disk_per_day: Bytes(day * disk_per_task),
             disk: Bytes(rate * self.retention.as_secs_f64() * disk_per_task),
-            wal_per_day: Bytes(day * (constants::TASK_WAL + 2.0 * self.payload.0)),
+            wal_per_day: Bytes(day * (constants::TASK_WAL + constants::PAYLOAD_WAL * self.payload.0)),
         })
     }
 
