@@ -1,7 +1,7 @@
 # One word per chore. `make test` is exactly what CI runs.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clients browser dashboard screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing image sbom
+.PHONY: help deps clients browser dashboard screenshots up test lint fmt doc man deploy-check conformance run-e2e soak mutants recovery bench sizing site pictures image sbom
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,16 @@ sizing: deps ## Measure the constants of app size, and how long tasks really wai
 	cargo build --release --locked
 	SIZING=1 APP_UNDER_TEST=$$PWD/target/release/app \
 		cargo test --locked --features faults --test e2e sizing:: -- --test-threads=1 --nocapture
+
+# mdBook comes from crates.io, into target/: the first time takes minutes.
+site: ## Build the guide as a site and follow its links: target/site/book/index.html
+	@[ -x target/mdbook/bin/mdbook ] || cargo install --locked --debug --no-default-features --root target/mdbook mdbook@0.5.4
+	@./scripts/site
+
+# Mermaid comes from npm, into target/, and draws in the browser of the tests.
+pictures: browser ## Draw docs/pictures from the Mermaid sources in the pages
+	npm install --prefix target/pictures --no-save --ignore-scripts --no-audit --no-fund mermaid@11.17.2
+	node scripts/pictures.mjs
 
 image: ## Build the container image longrun (docker or podman)
 	$$(command -v docker || command -v podman) build -t longrun -f Containerfile .

@@ -2,7 +2,8 @@
 //!
 //! A block of shell commands after `<!-- run: with a server -->`, `<!-- run: app -->` or
 //! `<!-- run: app with a database -->` is run as it stands; only the server's address and that of the scraped page are
-//! those of the test.
+//! those of the test. What `make site` makes of the pages is checked there (scripts/site), since mdBook takes minutes to
+//! build; here is what costs nothing: that its table of contents and its pictures are those of the pages.
 
 use std::{
     collections::BTreeSet,
@@ -10,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+
+use longrun::core::model::{Change, Status};
 
 use crate::harness::{App, Deployment, LONG, Site, new_folder};
 
@@ -21,6 +24,21 @@ const OF_THE_TESTS: [&str; 1] = ["APP_UNDER_TEST"];
 const ROLES: [&str; 6] = ["serve", "work", "migrate", "dev", "size", "submit"];
 /// Pictures, which `make screenshots` takes.
 const PICTURES: &str = "docs/screenshots/";
+/// The table of contents of the site: no page itself.
+const SUMMARY: &str = "docs/SUMMARY.md";
+
+const CHANGES: [Change; 10] = [
+    Change::Claim,
+    Change::Succeed,
+    Change::Fail,
+    Change::RetryLater,
+    Change::HandBack,
+    Change::Lose,
+    Change::LoseForGood,
+    Change::Expire,
+    Change::Cancel,
+    Change::Retry,
+];
 
 /// A page: its path from the top, and its text.
 struct Page {
@@ -39,7 +57,7 @@ struct Block {
 fn pages() -> Vec<Page> {
     let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> = ROOT_PAGES.iter().map(PathBuf::from).chain(docs).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md") && path != Path::new(SUMMARY));
     paths.sort();
     paths.into_iter().map(|path| Page { text: fs::read_to_string(&path).unwrap(), path }).collect()
 }
@@ -93,6 +111,60 @@ fn every_link_leads_somewhere_and_every_page_is_reached() {
         pages.iter().filter(|page| !reached(page)).map(|page| format!("{} is not linked", page.path.display())),
     );
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_of_contents_has_every_page_once() {
+    let summary = fs::read_to_string(SUMMARY).unwrap();
+    let mut listed: Vec<PathBuf> = between(&summary, "](", ")")
+        .map(|target| Path::new("docs").join(target).canonicalize().unwrap_or_else(|_| panic!("{target} is not there")))
+        .collect();
+    listed.sort();
+    let mut pages: Vec<PathBuf> = pages().iter().map(|page| page.path.canonicalize().unwrap()).collect();
+    pages.sort();
+    assert_eq!(listed, pages, "docs/SUMMARY.md and the pages differ");
+}
+
+#[test]
+fn every_picture_is_that_of_its_source() {
+    let (mut drawn, escape) = (BTreeSet::new(), |text: &str| text.replace('&', "&amp;").replace('<', "&lt;"));
+    for page in pages() {
+        let name = page.path.with_extension("").to_string_lossy().replace('/', "-").to_lowercase();
+        for (number, source) in between(&page.text, "```mermaid\n", "```").enumerate() {
+            let file = format!("docs/pictures/{name}-{}.svg", number + 1);
+            let picture = fs::read_to_string(&file).unwrap_or_else(|_| panic!("{file} is missing: make pictures"));
+            let source = escape(source).replace('>', "&gt;");
+            assert!(picture.contains(&format!("<metadata>{source}</metadata>")), "{file} is old: make pictures");
+            drawn.insert(file);
+        }
+    }
+    let there = fs::read_dir("docs/pictures").unwrap().map(|entry| entry.unwrap().path().display().to_string());
+    assert_eq!(there.collect::<BTreeSet<_>>(), drawn, "pictures of nothing");
+    assert!(drawn.len() > 4, "{drawn:?}");
+}
+
+/// The picture and the table of ARCHITECTURE.md show the transitions that there are, and no others.
+#[test]
+fn the_life_of_a_task_is_the_transition_table() {
+    let real: BTreeSet<(String, String)> = Status::ALL
+        .iter()
+        .flat_map(|from| CHANGES.map(|change| from.after(change).map(|to| (from.to_string(), to.to_string()))))
+        .flatten()
+        .collect();
+    let page = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let edges = page.lines().filter_map(|line| line.trim().split_once(':')?.0.split_once(" --> "));
+    let pictured: BTreeSet<_> =
+        edges.filter(|(from, _)| *from != "[*]").map(|(from, to)| (from.to_owned(), to.to_owned())).collect();
+    assert_eq!(pictured, real, "the picture");
+    let life = page.split_once("| from | what happens | to |").expect("the table is there").1;
+    let mut told = BTreeSet::new();
+    for row in life.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        for from in cells[0].split(", ").filter(|from| !from.is_empty()) {
+            told.extend(cells[2].split("; ").map(|to| (from.to_owned(), to.to_owned())));
+        }
+    }
+    assert_eq!(told, real, "the table");
 }
 
 #[test]
