@@ -97,3 +97,29 @@ fn a_refused_body_is_told_with_its_problem() {
         assert_eq!(problem["code"], "invalid_input");
     }
 }
+
+/// With a key in the environment they are let in where strangers are not, and the key is in no argument.
+#[test]
+fn the_clients_show_their_key() {
+    let deployment = Deployment::new();
+    let key = deployment.key("shop", "user");
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let server = format!("http://{}", serve.address());
+    for (program, first) in
+        [(PYTHON.as_path(), Some("docs/clients/client.py")), (Path::new("docs/clients/client.sh"), None)]
+    {
+        let run = |token: Option<&str>| {
+            let mut client = Command::new(program);
+            client.args(first).arg(&server).arg(r#"{"vector_data": [3, 4], "duration": 0}"#).stdin(Stdio::null());
+            client.env_remove("APP_TOKEN").envs(token.map(|token| ("APP_TOKEN", token)));
+            client.output().expect("the client runs")
+        };
+        let stranger = run(None);
+        let told = String::from_utf8_lossy(&stranger.stderr).into_owned();
+        assert!(!stranger.status.success() && told.contains("unauthorized"), "{told}");
+        let known = run(Some(&key));
+        let printed = String::from_utf8_lossy(&known.stdout);
+        let last = printed.lines().last().unwrap_or_default();
+        assert!(known.status.success() && last.starts_with("end ") && last.contains("SUCCESS"), "{known:?}");
+    }
+}

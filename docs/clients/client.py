@@ -1,14 +1,17 @@
-"""A client for longrun: python3 client.py http://127.0.0.1:8001 '{"vector_data": [1, 2], "duration": 3}' [KEY]"""
-import json, sys, time, uuid
+"""A client for longrun: python3 client.py http://127.0.0.1:8001 '{"vector_data": [1, 2], "duration": 3}' [KEY]
+KEY is an Idempotency-Key of your own. Where the server asks for a key, it is in the environment: APP_TOKEN=lrk_…"""
+import json, os, sys, time, uuid
 import requests
 
 SERVER, FINAL = sys.argv[1].rstrip("/"), ("SUCCESS", "FAILED", "CANCELLED")
 LOST = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+session = requests.Session()
+session.headers.update({"Authorization": f"Bearer {token}"} if (token := os.environ.get("APP_TOKEN")) else {})
 
 def ask(method, path, **request):
     while True:  # What may pass is tried again: a lost connection, 429, 503.
         try:
-            answer = requests.request(method, SERVER + path, timeout=60, **request)
+            answer = session.request(method, SERVER + path, timeout=60, **request)
             if answer.status_code not in (429, 503):
                 break
             time.sleep(int(answer.headers.get("Retry-After", 2)))

@@ -1,11 +1,16 @@
 #!/bin/bash
 # A client for longrun in curl: client.sh http://127.0.0.1:8001 '{"vector_data": [1, 2], "duration": 3}' [KEY]
+# KEY is an Idempotency-Key of your own. Where the server asks for a key, it is in the environment: APP_TOKEN=lrk_…
 set -euo pipefail
 server=$1 body=$2 key=${3:-$(cat /proc/sys/kernel/random/uuid)}
 
+request() { # Shows the token in a file, and not in the list of processes.
+    curl ${APP_TOKEN:+-K} ${APP_TOKEN:+<(printf 'header = "Authorization: Bearer %s"\n' "$APP_TOKEN")} "$@"
+}
+
 ask() { # Leaves the body in $answer. What may pass is tried again: a lost connection, 429, 503.
     while :; do
-        answer=$(curl -s -w '\n%{http_code}' "$@") || true
+        answer=$(request -s -w '\n%{http_code}' "$@") || true
         case ${answer##*$'\n'} in
             2*) break ;;
             '' | 000 | 429 | 503) sleep 2 ;;
@@ -37,7 +42,7 @@ until [ "$status" = 204 ]; do
                 event=message number='' data=''
                 ;;
         esac
-    done < <(curl -sN "$server/tasks/$id/stream" -H 'Accept: text/event-stream' -H "Last-Event-ID: $last" \
+    done < <(request -sN "$server/tasks/$id/stream" -H 'Accept: text/event-stream' -H "Last-Event-ID: $last" \
         -w '\nstatus: %{http_code}\n' || true)
     case $status in 2* | 000 | 503) ;; *) echo "the stream answered $status" >&2; exit 1 ;; esac
     [ "$status" = 204 ] || sleep 1
