@@ -66,8 +66,8 @@ pub struct Tokens {
     #[arg(long, env = "APP_JWT_AUDIENCE", value_name = "AUDIENCE")]
     pub jwt_audience: Option<String>,
     /// The issuer's keys: the URL or the file of a JWKS. Read again every five minutes, and when a new key id comes
-    #[arg(long, env = "APP_JWT_JWKS", value_name = "URL|FILE")]
-    pub jwt_jwks: Option<String>,
+    #[arg(long, env = "APP_JWT_JWKS", hide_env_values = true, value_name = "URL|FILE")]
+    pub jwt_jwks: Option<Secret>,
     /// The claim that names the role: a word, or an array of words of which the most powerful counts. Without it: user
     #[arg(long, env = "APP_JWT_ROLE_CLAIM", default_value = "role", value_name = "CLAIM")]
     pub jwt_role_claim: String,

@@ -63,6 +63,44 @@ fn a_new_key_works_at_once_and_a_revoked_one_ends_within_seconds() {
 }
 
 #[test]
+fn whatever_waits_with_a_revoked_key_ends_within_seconds() {
+    let deployment = Deployment::new();
+    let root = deployment.key("root", "admin");
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let [user, worker] = ["user", "worker"].map(|role| client.with_key(&deployment.key("gone", role)));
+    let delayed = json!({"vector_data": [1.0], "options": {"delay": "1h"}});
+    let id = user.submit(&delayed);
+    let lease = json!({"worker": "test", "task_types": ["thing"], "wait": 50}).to_string();
+    let (stream, dashboard) = (user.stream(&id, None), user.follow("/events"));
+    std::thread::scope(|scope| {
+        let held = [
+            scope.spawn(|| worker.post("/queues/default/lease", lease, &[])),
+            scope.spawn(|| user.fetch(&format!("/tasks/{id}?wait=50"))),
+            scope.spawn(|| user.post("/tasks", delayed.to_string(), &[("prefer", "wait=50")])),
+        ];
+        let admin = client.with_key(&root);
+        until("all of them wait", LONG, || {
+            let metrics = String::from_utf8(admin.fetch("/metrics").expect(200).body).unwrap();
+            // With the one that asks.
+            metrics.contains("longrun_http_requests_in_flight 4").then_some(())
+        });
+        assert_eq!(deployment.run(&["keys", "revoke", "gone"]).code, Some(0));
+        let revoked = Instant::now();
+        for answer in held {
+            let answer = answer.join().unwrap().expect(401);
+            // Told to one that was let in and may no longer be here, and to nobody else.
+            assert_eq!(answer.json()["detail"], "The key was revoked or has expired.");
+        }
+        for stream in [stream, dashboard] {
+            drop(stream.rest());
+        }
+        let took = revoked.elapsed();
+        assert!(took <= REVOKED_WITHIN, "ended after {took:?}");
+    });
+}
+
+#[test]
 fn the_command_line_keeps_no_secret() {
     let deployment = Deployment::new();
     let key = deployment.key("ci", "user");

@@ -1,5 +1,6 @@
 //! Access: who comes in, what each may do, and that nobody sees what belongs to somebody else.
 
+mod away;
 mod keys;
 mod matrix;
 mod owners;

@@ -205,7 +205,7 @@ impl Client {
     /// Any other stream of events.
     #[track_caller]
     pub fn follow(&self, path: &str) -> EventStream {
-        let request = http::Request::get(format!("{}{path}", self.base)).header("accept", "text/event-stream");
+        let request = self.builder("GET", path).header("accept", "text/event-stream");
         match self.agent.run(request.body(()).unwrap()) {
             Ok(answer) => EventStream::new(answer),
             Err(error) => panic!("{path}: {error}"),

@@ -13,7 +13,8 @@ use actix_web::{
 };
 
 use super::{
-    Api, body,
+    Api, auth, body,
+    caller::Ends,
     problem::{Code, Problem},
     same_site, stream,
 };
@@ -68,22 +69,36 @@ impl Access {
 }
 
 /// Finds out who asks, before anything else of the request is looked at, and leaves the [`Caller`](super::caller::Caller)
-/// for the handler.
+/// for the handler. No answer is held for longer than its caller may be here: neither a long poll nor a worker's wait for
+/// tasks. What goes on after the head of an answer, a stream, looks after that itself.
 pub async fn check<B: MessageBody + 'static>(
     access: Access,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    match judge(access, &request).await {
-        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
-        Err(problem) => refuse(request, problem).await,
+    let ends = match judge(access, &request).await {
+        Ok(None) => return Ok(next.call(request).await?.map_into_left_body()),
+        Ok(Some(ends)) => ends,
+        Err(problem) => return refuse(request, problem).await,
+    };
+    let asked = request.request().clone();
+    tokio::select! {
+        // Most answers are there before anything else is looked at.
+        biased;
+        answer = next.call(request) => Ok(answer?.map_into_left_body()),
+        // The handler is dropped, as when its client has gone.
+        () = ends.come() => {
+            let refused = HttpResponse::from_error(auth::no_longer());
+            Ok(ServiceResponse::new(asked, refused).map_into_right_body())
+        }
     }
 }
 
-async fn judge(access: Access, request: &ServiceRequest) -> Result<(), Problem> {
+/// Until when the caller may be here; `None` for whoever need not say who it is.
+async fn judge(access: Access, request: &ServiceRequest) -> Result<Option<Ends>, Problem> {
     if access == Access::Public {
         // Signing in and out is public, and changes something all the same.
-        return same_site::check(request.request());
+        return same_site::check(request.request()).map(|()| None);
     }
     let Some(api) = request.app_data::<Data<Api>>() else {
         return Err(Problem::new(Code::Internal, "The server is not put together."));
@@ -93,8 +108,9 @@ async fn judge(access: Access, request: &ServiceRequest) -> Result<(), Problem> 
         let detail = format!("This needs another role than {:?}.", caller.role.as_str());
         return Err(Problem::new(Code::Forbidden, detail));
     }
+    let ends = caller.ends.clone();
     request.extensions_mut().insert(caller);
-    Ok(())
+    Ok(Some(ends))
 }
 
 /// The answer for somebody who may not come in.

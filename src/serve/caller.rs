@@ -67,6 +67,11 @@ impl Ends {
         self.expires.map(|expires| expires.saturating_duration_since(Instant::now()))
     }
 
+    /// Whether it is there.
+    pub fn have_come(&self) -> bool {
+        self.revoked.is_cancelled() || self.expires.is_some_and(|expires| expires <= Instant::now())
+    }
+
     /// Waits for it.
     pub async fn come(&self) {
         match self.expires {

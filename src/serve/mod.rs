@@ -171,7 +171,7 @@ impl Application {
         http: config::Http,
         admin: &config::Admin,
     ) -> anyhow::Result<Self> {
-        let auth = Arc::new(Auth::new(core.store.clone(), &http).await?);
+        let auth = Arc::new(Auth::new(&core.store, &http).await?);
         let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
         let hub = Hub::new(core.clone(), runtime.clone());
         let outlook = Outlook::new(core.clone(), runtime.clone());

@@ -181,8 +181,9 @@ impl Reader {
     async fn next(&mut self) -> Option<Bytes> {
         let api = self.api.clone();
         loop {
-            // A server that leaves ends its streams at once: they go on elsewhere.
-            if api.closing.is_cancelled() {
+            // A server that leaves ends its streams at once: they go on elsewhere. And what a slow client has not taken
+            // when its right ends it does not get.
+            if api.closing.is_cancelled() || self.ends.have_come() {
                 return None;
             }
             if let Some(bytes) = self.ready.pop_front() {

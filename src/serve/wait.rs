@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, http::header::HeaderValue};
 
-use super::{Api, auth, caller::Caller, problem::Problem, query::Query};
+use super::{Api, caller::Caller, problem::Problem, query::Query};
 use crate::core::{
     Lookup,
     model::{Task, TaskId},
@@ -74,7 +74,6 @@ pub async fn until(
             tokio::select! {
                 () = api.closing.cancelled() => break,
                 () = tokio::time::sleep_until(end) => break,
-                () = caller.ends.come() => return Err(auth::no_longer()),
                 update = watch.next() => match update.as_deref() {
                     Some(update) => match &update.state {
                         Some(state) if enough(&state.task) && state.task.version >= task.version => {

@@ -125,8 +125,14 @@ pub(super) fn pool(target: &Target, size: usize) -> anyhow::Result<Pool<AsyncPgC
     manager.custom_setup = Box::new(move |_url| {
         let (target, runtime) = (target.clone(), runtime.clone());
         async move {
-            match runtime.spawn(async move { connect(&target).await }).await {
-                Ok(connected) => connected,
+            // It goes on when whoever asked for it has gone, and connect_timeout is about TCP alone: a server that
+            // accepts and says nothing would collect them.
+            let connecting = async move { tokio::time::timeout(2 * NETWORK_TIMEOUT, connect(&target)).await };
+            match runtime.spawn(connecting).await {
+                Ok(Ok(connected)) => connected,
+                Ok(Err(_)) => {
+                    Err(ConnectionError::BadConnection("it accepts connections and does not answer".to_owned()))
+                }
                 Err(error) => Err(ConnectionError::BadConnection(error.to_string())),
             }
         }

@@ -73,9 +73,11 @@ const CUT_OFF: Duration = Duration::from_millis(750);
 const READERS: usize = 3;
 /// What dashboards watch is read on this many connections, and a statement of theirs takes no longer than this.
 const WATCHERS: (usize, Duration) = (2, Duration::from_secs(2));
-/// What a process opens besides its pool at most: the connections for lists and for dashboards. `work` has no
-/// dashboards, but a connection for its heartbeat.
-pub const CONNECTIONS_BESIDE_THE_POOL: i64 = (READERS + WATCHERS.0) as i64;
+/// The keys of callers are read on a connection of their own: what others do must not keep a revoked one in use.
+const KEYS: (usize, Duration) = (1, Duration::from_secs(3));
+/// What a process opens besides its pool at most: the connections for lists, for dashboards and for keys. `work` has no
+/// dashboards and asks for no keys, but has a connection for its heartbeat.
+pub const CONNECTIONS_BESIDE_THE_POOL: i64 = (READERS + WATCHERS.0 + KEYS.0) as i64;
 
 /// The handle on PostgreSQL. Cheap to clone.
 #[derive(Clone)]
@@ -124,7 +126,15 @@ impl Store {
     /// The same verbs on two connections of their own, whose statements PostgreSQL cuts off after two seconds: what
     /// dashboards watch all day never stands in anybody's way, and is there when everything else is busy.
     pub fn for_watchers(&self) -> anyhow::Result<Self> {
-        let (connections, time) = WATCHERS;
+        self.beside(WATCHERS)
+    }
+
+    /// The same verbs on one connection of its own, for those who look after the keys of callers.
+    pub fn for_keys(&self) -> anyhow::Result<Self> {
+        self.beside(KEYS)
+    }
+
+    fn beside(&self, (connections, time): (usize, Duration)) -> anyhow::Result<Self> {
         let pool = connect::pool(&connect::limited(&self.target, time), connections)?;
         Ok(Self { readers: pool.clone(), pool, ..self.clone() })
     }

@@ -1,20 +1,21 @@
 //! Keyring: every key and session, in memory, as PostgreSQL had them at most [`OLDEST`] ago.
 //!
 //! A request with a known key asks nobody. One with an unknown key waits for a reading that began after it came, so that
-//! a new key works at once on every replica; such readings are shared by all who wait, and there are four a second at
-//! most, however many guesses come. A key that is revoked is refused, and its streams end, when the next reading is
-//! there. Readings that are too old count as none: while PostgreSQL is away nobody is let in on old knowledge.
+//! a new key works at once on every replica. One loop makes all readings, four a second at most however many guesses
+//! come, on a connection that nobody else uses; whoever waits for one waits [`LOOK_UP`] at most, and no more than
+//! [`WAITING`] do. So a PostgreSQL that hangs holds up no request with a known key, and the others for moments. A key that
+//! is revoked is refused, and its streams end, when the next reading is there. Readings that are too old count as none:
+//! while PostgreSQL is away nobody is let in on old knowledge.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, sleep_until, timeout},
 };
-
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::problem::Problem;
+use super::super::problem::{Code, Problem};
 use crate::core::{
     credential::{Credential, CredentialKind},
     model::Role,
@@ -27,13 +28,28 @@ const OLDEST: Duration = Duration::from_secs(5);
 const PERIOD: Duration = Duration::from_secs(2);
 /// Between two readings for the sake of unknown keys.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A reading that takes longer has failed: with [`PERIOD`], it would come when the one before is too old.
+const READING: Duration = Duration::from_secs(3);
+/// No request waits longer for a reading.
+const LOOK_UP: Duration = Duration::from_secs(3);
+/// Requests that wait for a reading at a time.
+const WAITING: usize = 1_000;
 
 /// See the module.
 pub struct Keyring {
     store: Store,
-    last: RwLock<Option<Arc<Keys>>>,
-    /// One reading at a time.
-    turn: tokio::sync::Mutex<()>,
+    last: watch::Sender<Readings>,
+    /// Somebody waits for a reading that has not begun.
+    asked: Notify,
+    waiting: Semaphore,
+}
+
+/// What the last readings came to.
+#[derive(Default)]
+struct Readings {
+    keys: Option<Arc<Keys>>,
+    /// When the last one that failed began, and why it did.
+    failed: Option<(Instant, StoreError)>,
 }
 
 /// One reading.
@@ -60,16 +76,22 @@ pub struct Holder {
 }
 
 impl Keyring {
-    /// An empty one.
-    pub fn new(store: Store) -> Self {
-        Self { store, last: RwLock::default(), turn: tokio::sync::Mutex::default() }
+    /// An empty one, which reads on a connection beside those of `store`.
+    pub fn new(store: &Store) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: store.for_keys()?,
+            last: watch::Sender::default(),
+            asked: Notify::new(),
+            waiting: Semaphore::new(WAITING),
+        })
     }
 
-    /// The last reading. One without keys does not grow old: only with PostgreSQL's help could there be one meanwhile.
+    /// The last reading. One that knows nobody does not grow old: only with PostgreSQL's help could there be somebody
+    /// meanwhile.
     pub async fn last(&self) -> Result<Arc<Keys>, Problem> {
         match self.peek() {
-            Some(keys) if !keys.is_configured || keys.read_at.elapsed() < OLDEST => Ok(keys),
-            _ => Ok(self.newer_than(Instant::now() - OLDEST).await?),
+            Some(keys) if keys.knows_nobody() || keys.read_at.elapsed() < OLDEST => Ok(keys),
+            _ => self.newer_than(Instant::now() - OLDEST).await,
         }
     }
 
@@ -84,49 +106,91 @@ impl Keyring {
         Ok(holder.filter(|holder| credential.matches(&holder.hash)))
     }
 
-    /// Reads them now.
-    pub async fn refresh(&self) -> Result<Arc<Keys>, StoreError> {
-        let _turn = self.turn.lock().await;
-        self.read().await
-    }
-
-    /// Reads them again and again.
+    /// Reads again and again, and sooner when somebody asks. The only one that reads once the server answers.
     pub async fn keep_fresh(&self) {
         loop {
-            tokio::time::sleep(PERIOD.mul_f64(rand::random_range(0.8..1.0))).await;
-            if let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "the keys of callers cannot be read");
+            let began = Instant::now();
+            let failed_before = self.last.borrow().failed.is_some();
+            match self.refresh().await {
+                Err(error) if !failed_before => tracing::warn!(%error, "the keys of callers cannot be read"),
+                Err(error) => tracing::debug!(%error, "the keys of callers still cannot be read"),
+                Ok(_) if failed_before => tracing::info!("the keys of callers can be read again"),
+                Ok(_) => {}
+            }
+            tokio::select! {
+                () = sleep_until(began + PERIOD.mul_f64(rand::random_range(0.8..1.0))) => {}
+                () = self.asked.notified() => sleep_until(began + PAUSE).await,
             }
         }
     }
 
-    /// A reading that began after this moment.
-    pub async fn newer_than(&self, moment: Instant) -> Result<Arc<Keys>, StoreError> {
-        let _turn = self.turn.lock().await;
-        if let Some(keys) = self.peek() {
-            if keys.read_at > moment {
-                return Ok(keys);
-            }
-            tokio::time::sleep_until(keys.read_at + PAUSE).await;
+    /// A reading that began after this moment. When one fails that began after the call, there is none.
+    pub async fn newer_than(&self, moment: Instant) -> Result<Arc<Keys>, Problem> {
+        let came = Instant::now();
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(cannot_look_up("too many requests wait for that already"));
+        };
+        let mut last = self.last.subscribe();
+        self.asked.notify_one();
+        let settled = last.wait_for(|readings| {
+            readings.newer_than(moment).is_some() || readings.failed.as_ref().is_some_and(|(began, _)| *began >= came)
+        });
+        match timeout(LOOK_UP, settled).await {
+            Ok(Ok(readings)) => match (readings.newer_than(moment), &readings.failed) {
+                (Some(keys), _) => Ok(keys.clone()),
+                (None, Some((_, error))) => Err(error.clone().into()),
+                (None, None) => Err(cannot_look_up("the server is stopping")),
+            },
+            Ok(Err(_)) => Err(cannot_look_up("the server is stopping")),
+            Err(_) => Err(cannot_look_up("PostgreSQL does not answer")),
         }
-        self.read().await
     }
 
-    async fn read(&self) -> Result<Arc<Keys>, StoreError> {
+    /// Reads them now.
+    pub async fn refresh(&self) -> Result<Arc<Keys>, StoreError> {
         let read_at = Instant::now();
-        let grants = self.store.grants().await?;
-        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
-        let keys = Arc::new(Keys::new(read_at, grants, last.as_deref()));
-        *last = Some(keys.clone());
-        Ok(keys)
+        let late = |_| Err(StoreError::Unavailable(format!("no answer within {READING:?}")));
+        let grants = timeout(READING, self.store.grants()).await.unwrap_or_else(late);
+        let mut outcome = Err(StoreError::Unavailable(String::new()));
+        self.last.send_modify(|last| match grants {
+            Ok(grants) => {
+                let keys = Arc::new(Keys::new(read_at, grants, last.keys.as_deref()));
+                *last = Readings { keys: Some(keys.clone()), failed: None };
+                outcome = Ok(keys);
+            }
+            Err(error) => {
+                last.failed = Some((read_at, error.clone()));
+                outcome = Err(error);
+            }
+        });
+        outcome
     }
 
     fn peek(&self) -> Option<Arc<Keys>> {
-        self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last.borrow().keys.clone()
     }
 }
 
+impl Readings {
+    fn newer_than(&self, moment: Instant) -> Option<&Arc<Keys>> {
+        self.keys.as_ref().filter(|keys| keys.read_at > moment)
+    }
+}
+
+/// Not an answer about the key: its holder is to come again.
+fn cannot_look_up(why: &str) -> Problem {
+    Problem::new(
+        Code::Unavailable,
+        format!("Keys cannot be looked up just now: {why}. Try again after Retry-After seconds."),
+    )
+}
+
 impl Keys {
+    /// There is no key, and no session.
+    fn knows_nobody(&self) -> bool {
+        !self.is_configured && self.holders.is_empty()
+    }
+
     fn new(read_at: Instant, grants: Vec<Grant>, before: Option<&Keys>) -> Self {
         let is_configured = grants.iter().any(|grant| grant.kind == CredentialKind::Key);
         let anonymous = before.map(|before| before.anonymous.clone()).unwrap_or_default();

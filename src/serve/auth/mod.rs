@@ -26,10 +26,12 @@ use crate::{
     },
 };
 use keyring::{Keyring, Keys};
-use tokens::Tokens;
+use tokens::{Refusal, Tokens};
 
 /// No token or key is longer.
 const LONGEST_BEARER: usize = 8 * 1024;
+/// How often the keys are read before a server that others can reach counts as one without keys.
+const FIRST_READINGS: usize = 3;
 
 /// Who may come in.
 pub struct Auth {
@@ -52,15 +54,21 @@ enum WithoutKeys {
 
 impl Auth {
     /// Reads the keys, and refuses to open a server to others that has none.
-    pub async fn new(store: Store, http: &config::Http) -> anyhow::Result<Self> {
-        let keyring = Arc::new(Keyring::new(store));
+    pub async fn new(store: &Store, http: &config::Http) -> anyhow::Result<Self> {
+        let keyring = Arc::new(Keyring::new(store)?);
         let without_keys = match (http.allow_anonymous, http.bind.ip().is_loopback()) {
             (true, _) => WithoutKeys::Open,
             (false, true) => WithoutKeys::OpenHere,
             (false, false) => WithoutKeys::Closed,
         };
         let tokens = Tokens::new(&http.tokens).await?;
-        let has_keys = keyring.refresh().await.map(|keys| keys.is_configured);
+        let mut has_keys = keyring.refresh().await.map(|keys| keys.is_configured);
+        for _ in 1..FIRST_READINGS {
+            // A machine that is just starting is slow, and "there is no key" must not be said for that.
+            if has_keys.is_err() {
+                has_keys = keyring.refresh().await.map(|keys| keys.is_configured);
+            }
+        }
         if without_keys == WithoutKeys::Closed && tokens.is_none() && !matches!(has_keys, Ok(true)) {
             bail!(
                 "APP_BIND is {}, which others can reach, and there is no key yet: every caller would be an \
@@ -85,17 +93,19 @@ impl Auth {
 
     /// Who sends this request, or why it may not come in.
     pub async fn identify(&self, request: &HttpRequest) -> Result<Caller, Problem> {
-        let mut keys = self.keyring.last().await?;
-        if self.lets_everybody_in(&keys) && shows_key(request) {
-            // Somebody has a key that we have not seen: the server may be closed by now.
-            keys = self.keyring.newer_than(Instant::now()).await?;
-        }
-        if self.lets_everybody_in(&keys) {
-            same_site::check(request)?;
-            if self.without_keys == WithoutKeys::OpenHere {
-                same_site::check_host(request)?;
+        if self.may_be_open() {
+            let mut keys = self.keyring.last().await?;
+            if self.lets_everybody_in(&keys) && shows_key(request) {
+                // Somebody has a key that we have not seen: the server may be closed by now.
+                keys = self.keyring.newer_than(Instant::now()).await?;
             }
-            return Ok(Caller::anonymous(Ends::with(keys.anonymous.clone())));
+            if self.lets_everybody_in(&keys) {
+                same_site::check(request)?;
+                if self.without_keys == WithoutKeys::OpenHere {
+                    same_site::check_host(request)?;
+                }
+                return Ok(Caller::anonymous(Ends::with(keys.anonymous.clone())));
+            }
         }
         if let Some(bearer) = bearer(request)? {
             return self.recognise(bearer).await;
@@ -121,7 +131,11 @@ impl Auth {
         let wrong = || invalid_token("The key is unknown, revoked or expired.");
         let Some(credential) = Credential::parse(CredentialKind::Key, bearer) else {
             let tokens = self.tokens.as_ref().filter(|_| bearer.contains('.')).ok_or_else(wrong)?;
-            let holder = tokens.holder(bearer).await.map_err(|refusal| invalid_token(&refusal.to_string()))?;
+            let holder = tokens.holder(bearer).await.map_err(|refusal| match refusal {
+                // Not an answer about the token: its holder is to come again.
+                Refusal::NotNow => Problem::new(Code::Unavailable, refusal.to_string()),
+                refusal => invalid_token(&refusal.to_string()),
+            })?;
             return Ok(Caller::new(holder.owner, holder.role, SignIn::Token, Ends::at(holder.ends)));
         };
         let holder = self.keyring.find(&credential, CredentialKind::Key).await?.ok_or_else(wrong)?;
@@ -131,11 +145,16 @@ impl Auth {
 
     /// Whether anybody can sign in at all.
     pub async fn is_open(&self) -> Result<bool, Problem> {
-        Ok(self.lets_everybody_in(&*self.keyring.last().await?))
+        Ok(self.may_be_open() && self.lets_everybody_in(&*self.keyring.last().await?))
     }
 
     fn lets_everybody_in(&self, keys: &Keys) -> bool {
-        !keys.is_configured && self.tokens.is_none() && self.without_keys != WithoutKeys::Closed
+        !keys.is_configured && self.may_be_open()
+    }
+
+    /// Whether it depends on the keys that there are. Where it does not, a token is judged without PostgreSQL.
+    fn may_be_open(&self) -> bool {
+        self.tokens.is_none() && self.without_keys != WithoutKeys::Closed
     }
 }
 

@@ -17,7 +17,10 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
 };
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use super::signatures;
 use crate::{
@@ -32,6 +35,9 @@ const PERIOD: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_secs(10);
 /// How far the clocks may be apart.
 const LEEWAY: Duration = Duration::from_secs(30);
+/// No token waits longer for a reading, and so many do at a time: a provider that hangs holds up nobody else.
+const LOOK_UP: Duration = Duration::from_secs(2);
+const WAITING: usize = 100;
 /// A set of keys is a few kilobytes.
 const LARGEST_SET: usize = 256 * 1024;
 /// A subject longer than this is not one.
@@ -46,6 +52,7 @@ pub struct Tokens {
     keys: RwLock<Arc<KeySet>>,
     /// One reading at a time; when the last one began.
     turn: tokio::sync::Mutex<Option<Instant>>,
+    waiting: Semaphore,
 }
 
 /// Where the keys are published.
@@ -91,6 +98,9 @@ pub enum Refusal {
     /// Signature, issuer, audience or time.
     #[error("The token is expired, meant for somebody else, or not signed by the issuer.")]
     Invalid,
+    /// It names a key that may be new, and the issuer does not answer.
+    #[error("The issuer's keys cannot be looked up just now. Try again after Retry-After seconds.")]
+    NotNow,
     /// Its role claim names no role.
     #[error("The token's role is none of user, admin, monitor, worker.")]
     Role,
@@ -99,7 +109,8 @@ pub enum Refusal {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: u64,
+    /// Seconds, and perhaps a fraction (RFC 7519, 2).
+    exp: f64,
     #[serde(flatten)]
     others: HashMap<String, serde_json::Value>,
 }
@@ -110,17 +121,17 @@ impl Tokens {
         let (Some(issuer), Some(audience), Some(jwks)) =
             (settings.jwt_issuer.clone(), settings.jwt_audience.clone(), settings.jwt_jwks.clone())
         else {
-            let given = [&settings.jwt_issuer, &settings.jwt_audience, &settings.jwt_jwks].iter().any(|s| s.is_some());
-            if given {
+            if settings.jwt_issuer.is_some() || settings.jwt_audience.is_some() || settings.jwt_jwks.is_some() {
                 bail!("APP_JWT_ISSUER, APP_JWT_AUDIENCE and APP_JWT_JWKS go together: set all three, or none");
             }
             return Ok(None);
         };
         signatures::install();
+        let jwks = jwks.expose();
         let source = if jwks.starts_with("http://") || jwks.starts_with("https://") {
-            Source::Url(Box::new(Endpoint::new(&jwks).context("APP_JWT_JWKS")?))
+            Source::Url(Box::new(Endpoint::new(jwks).context("APP_JWT_JWKS")?))
         } else {
-            Source::File(jwks)
+            Source::File(jwks.to_owned())
         };
         let tokens = Arc::new(Self {
             issuer,
@@ -129,6 +140,7 @@ impl Tokens {
             source,
             keys: RwLock::default(),
             turn: tokio::sync::Mutex::default(),
+            waiting: Semaphore::new(WAITING),
         });
         let first = tokens.clone().refresh(Instant::now()).await;
         match (&tokens.source, first) {
@@ -162,8 +174,11 @@ impl Tokens {
         match self.judge(&self.present(), token, &kid, algorithm) {
             // The provider may have a new key since.
             Err(Refusal::UnknownKey) => {
-                if let Err(error) = self.clone().refresh(came - PAUSE).await {
-                    tracing::warn!("the keys of APP_JWT_JWKS cannot be read: {error:#}");
+                let _place = self.waiting.try_acquire().map_err(|_| Refusal::NotNow)?;
+                match timeout(LOOK_UP, self.clone().refresh(came - PAUSE)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!("the keys of APP_JWT_JWKS cannot be read: {error:#}"),
+                    Err(_) => return Err(Refusal::NotNow),
                 }
                 self.judge(&self.present(), token, &kid, algorithm)
             }
@@ -189,7 +204,8 @@ impl Tokens {
             Some(claim) => role_of(claim).ok_or(Refusal::Role)?,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = (Duration::from_secs(claims.exp) + LEEWAY).saturating_sub(now).min(Duration::from_secs(24 * 3_600));
+        let expires = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::MAX).saturating_add(LEEWAY);
+        let left = expires.saturating_sub(now).min(Duration::from_secs(24 * 3_600));
         Ok(Holder { owner: format!("jwt:{}", claims.sub), role, ends: Instant::now() + left })
     }
 
@@ -205,9 +221,13 @@ impl Tokens {
         }
         *last = Some(Instant::now());
         let this = self.clone();
-        let keys = tokio::task::spawn_blocking(move || this.source.read()).await??;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-        Ok(())
+        // Stored by the thread that has read it: whoever waits for it may have gone.
+        let read = move || {
+            let keys = this.source.read()?;
+            *this.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            Ok(())
+        };
+        tokio::task::spawn_blocking(read).await?
     }
 }
 
@@ -215,7 +235,7 @@ impl Source {
     /// Blocks.
     fn read(&self) -> anyhow::Result<KeySet> {
         let text = match self {
-            Source::File(path) => fs::read(path).with_context(|| format!("cannot read {path}"))?,
+            Source::File(path) => fs::read(path).context("the file cannot be read")?,
             Source::Url(endpoint) => {
                 let limits = Limits { total: Duration::from_secs(10), max_bytes: LARGEST_SET, ..Limits::default() };
                 let answer = endpoint.client.send(&Request::get(&endpoint.url).limits(limits))?;

@@ -1,0 +1,93 @@
+//! Away: who comes in while PostgreSQL accepts connections and answers nothing.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::harness::{Answer, Deployment, Direction, Flow, LONG, Proxy, Services, until};
+
+/// A look-up is given up after three seconds; the rest is for a busy machine.
+const BOUNDED: Duration = Duration::from_secs(20);
+/// More than may wait for a look-up at a time.
+const CROWD: usize = 1_100;
+
+#[track_caller]
+fn is_put_off(answer: &Answer) {
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("unavailable")), "{answer}");
+    assert!(answer.header("retry-after").is_some(), "{answer}");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("cannot be looked up") || detail.contains("cannot be reached"), "{detail}");
+}
+
+#[test]
+fn a_postgresql_that_hangs_holds_up_nobody_for_long() {
+    let deployment = Deployment::new();
+    let root = deployment.key("root", "admin");
+    let proxy = Proxy::before(Services::shared().postgres.port());
+    let url = deployment.database_url_by(&proxy);
+    let deployment = deployment.set("DATABASE_URL", url);
+    let mut serve = deployment.serve();
+    let known = serve.client().with_key(&root);
+    // The right form, and nobody's.
+    let forged = format!("{}{}", &root[..root.len() - 64], "0".repeat(64)).replacen(&root[4..20], &"f".repeat(16), 1);
+    let unknown = serve.client().with_key(&forged);
+    unknown.fetch("/session").expect(401);
+    known.fetch("/session").expect(200);
+
+    proxy.set(Direction::ToClient, Flow::Hold);
+    std::thread::scope(|scope| {
+        let guesses: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let began = Instant::now();
+                    (unknown.fetch("/session"), began.elapsed())
+                })
+            })
+            .collect();
+        // Who is known asks nobody, whoever waits.
+        known.fetch("/session").expect(200);
+        for guess in guesses {
+            let (answer, took) = guess.join().unwrap();
+            is_put_off(&answer);
+            assert!(took < BOUNDED, "it took {took:?}");
+        }
+    });
+
+    // Nobody is let in on old knowledge.
+    let refused = until("what is known is too old", LONG, || Some(known.fetch("/session")).filter(|a| a.status != 200));
+    is_put_off(&refused);
+    assert_eq!(serve.client().status("GET", "/livez", None), 200);
+
+    // However many come, no more than a thousand wait.
+    let answers = crowd(serve.address(), &forged);
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 503")), "{:?}", answers.first());
+    assert!(answers.iter().any(|answer| answer.contains("too many requests wait for that already")));
+
+    proxy.set(Direction::ToClient, Flow::Pass);
+    until("it is as before", LONG, || (known.status("GET", "/session", None) == 200).then_some(()));
+    unknown.fetch("/session").expect(401);
+}
+
+/// Answers to as many requests at once.
+fn crowd(address: SocketAddr, key: &str) -> Vec<String> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let request =
+        format!("GET /session HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n");
+    let open = || {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(request.as_bytes()).unwrap();
+        socket
+    };
+    let sockets: Vec<_> = (0..CROWD).map(|_| open()).collect();
+    let answer = |mut socket: TcpStream| {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    sockets.into_iter().map(answer).collect()
+}
