@@ -162,9 +162,6 @@ pub struct Work {
     /// How long a worker that cannot reach PostgreSQL goes on computing before it stops its tasks
     #[arg(long, env = "APP_LEASE_GRACE", default_value = "5m", value_parser = duration, value_name = "TIME")]
     pub lease_grace: Duration,
-    /// Largest result of a task in bytes. A larger one fails the task as result_too_large, for good
-    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES")]
-    pub max_result: usize,
     /// How long finished tasks are kept. One worker cleans for all of them, now this one and now that one, and by its own
     /// setting: give all the same
     #[arg(long, env = "APP_RETENTION", default_value = "30days", value_parser = duration, value_name = "TIME")]
@@ -174,13 +171,17 @@ pub struct Work {
     pub hung_after: Duration,
 }
 
-/// Task types beside those of the program.
+/// Task types beside those of the program, and what holds for all types.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Task types")]
 pub struct Tasks {
     /// TOML file that declares command tasks: programs in any language. serve and work need the same one
     #[arg(long, env = "APP_TASKS", value_name = "FILE")]
     pub tasks: Option<PathBuf>,
+    /// Largest result of a task in bytes. A larger one fails the task as result_too_large, for good. work judges what its
+    /// own attempts return, serve what HTTP workers send
+    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=LARGEST_BODY / 4))]
+    pub max_result: usize,
 }
 
 /// What tasks may reach over the network.

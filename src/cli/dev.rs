@@ -62,8 +62,9 @@ impl DevRole {
         });
         let Some(core) = connected.await else { return Ok(()) };
         let core = core?;
-        let tools = tools(&self.work, &self.outbound)?;
-        let application = Application::build(core.clone(), Arc::new(registry), self.http.clone(), &self.admin).await?;
+        let tools = tools(&self.work, &self.tasks, &self.outbound)?;
+        let application =
+            Application::build(core.clone(), Arc::new(registry), self.http.clone(), &self.admin, &self.tasks).await?;
         let vitals = Vitals::default();
         let admin = Admin::open(&self.admin, &core, application.probes().and(vitals.probes()))?;
         print!("{}", first_steps(application.address(), servers));

@@ -31,7 +31,8 @@ impl ServeRole {
         let registry = all_types(types, &self.tasks)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
         let core = core?;
-        let application = Application::build(core.clone(), Arc::new(registry), self.http, &self.admin).await?;
+        let application =
+            Application::build(core.clone(), Arc::new(registry), self.http, &self.admin, &self.tasks).await?;
         tracing::info!(address = %application.address(), "serving");
         let admin = Admin::open(&self.admin, &core, application.probes())?;
         let outcome = application.run_until_stopped(stop).await;

@@ -45,10 +45,10 @@ pub(super) fn runnable(
 }
 
 /// What attempts work with.
-pub(super) fn tools(work: &config::Work, outbound: &config::Outbound) -> anyhow::Result<Tools> {
+pub(super) fn tools(work: &config::Work, tasks: &config::Tasks, outbound: &config::Outbound) -> anyhow::Result<Tools> {
     // `tasks` knows nothing of telemetry; this is where the trace gets into outbound calls.
     let http = Outbound::new(outbound)?.with_trace_headers(telemetry::trace_headers);
-    Ok(Tools { cpu: Arc::new(Semaphore::new(cpu_threads(work))), http })
+    Ok(Tools { cpu: Arc::new(Semaphore::new(cpu_threads(work))), http, max_result: tasks.max_result })
 }
 
 fn cpu_threads(work: &config::Work) -> usize {

@@ -69,7 +69,7 @@ pub async fn declare(
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: DeclarationBody = read(&api, &request, &mut payload).await?;
+    let body: DeclarationBody = read(&request, &mut payload, api.max_body).await?;
     if !is_type_name(&name) {
         return Err(Problem::parameter("name", "a name of 1 to 64 of a-z, 0-9 and _"));
     }

@@ -78,7 +78,7 @@ use crate::{
 };
 use auth::Auth;
 use hub::Hub;
-use lease::bench::Bench;
+use lease::{bench::Bench, turns::Turns};
 use outlook::Outlook;
 use panorama::Panorama;
 use streams::Streams;
@@ -119,6 +119,10 @@ pub struct Api {
     pub streams: Arc<Streams>,
     /// Largest request body in bytes.
     pub max_body: usize,
+    /// Largest result of an HTTP worker in bytes.
+    pub max_result: usize,
+    /// Whose turn it is to write lines for HTTP workers.
+    pub log_turns: Turns,
     /// Tasks that may wait in one queue.
     pub max_queue_depth: u64,
     /// What one caller may submit.
@@ -170,6 +174,7 @@ impl Application {
         registry: Arc<Registry>,
         http: config::Http,
         admin: &config::Admin,
+        tasks: &config::Tasks,
     ) -> anyhow::Result<Self> {
         let auth = Arc::new(Auth::new(&core.store, &http).await?);
         let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
@@ -190,6 +195,8 @@ impl Application {
             runtime,
             streams: Streams::new(http.max_streams, http.max_streams_per_caller),
             max_body: http.max_body,
+            max_result: tasks.max_result,
+            log_turns: Turns::default(),
             max_queue_depth: http.max_queue_depth,
             rate_limit: http.rate_limit,
             has_admin: admin.admin_bind.is_some(),

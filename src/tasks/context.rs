@@ -16,16 +16,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, outbound::Outbound};
-use crate::core::model::{Claimed, Level, LogLine, Progress, TaskId, storable};
-
-/// Lines of one delivery beyond this many are dropped, with one line that says so.
-pub(crate) const MAX_LOG_LINES: usize = 10_000;
-/// And so many bytes.
-const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
-/// Longer lines are cut, with an ellipsis.
-const MAX_LINE_BYTES: usize = 8 * 1024;
-/// A checkpoint is a position and not the data: it is written again and again.
-const MAX_CHECKPOINT_BYTES: usize = 1024 * 1024;
+use crate::core::model::{
+    Claimed, Level, LogLine, Progress, TaskId,
+    allowance::{self, Logged, cut},
+    storable,
+};
 
 /// Why an attempt is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +68,8 @@ pub struct Tools {
     pub cpu: Arc<Semaphore>,
     /// The guarded HTTP client.
     pub http: Outbound,
+    /// Bytes that a result may have.
+    pub max_result: usize,
 }
 
 /// The request to stop: a token to wait on, and the reason, which is set once.
@@ -168,20 +165,8 @@ impl Context {
     /// Writes a line into the task's log. It never fails the task; beyond 10,000 lines, or 4 MiB, per delivery they
     /// are dropped.
     pub fn log(&self, level: Level, message: impl AsRef<str>) {
-        let line = LogLine { at: Utc::now(), level, message: cut(storable(message.as_ref()).into_owned()) };
-        self.attempt.outbox.put(|pending| {
-            let had_room = pending.logged.has_room();
-            pending.logged.lines += 1;
-            pending.logged.bytes += line.message.len();
-            if pending.logged.has_room() {
-                pending.lines.push(line);
-            } else if had_room {
-                let message = format!(
-                    "this delivery may write {MAX_LOG_LINES} lines and {MAX_LOG_BYTES} bytes; further lines are dropped"
-                );
-                pending.lines.push(LogLine { level: Level::Warning, message, ..line });
-            }
-        });
+        let line = LogLine { at: Utc::now(), level, message: message.as_ref().to_owned() };
+        self.attempt.outbox.put(|pending| pending.lines.extend(pending.logged.admit(line)));
     }
 
     /// A line of level INFO.
@@ -200,11 +185,7 @@ impl Context {
     pub fn checkpoint<T: Serialize>(&self, position: &T) -> Result<(), Failure> {
         let text = serde_json::value::to_raw_value(position)
             .map_err(|error| Failure::fatal("checkpoint", format!("the checkpoint is not JSON: {error}")))?;
-        let bytes = text.get().len();
-        if bytes > MAX_CHECKPOINT_BYTES {
-            let message = format!("the checkpoint has {bytes} bytes and may have {MAX_CHECKPOINT_BYTES} at most");
-            return Err(Failure::fatal("checkpoint_too_large", message));
-        }
+        allowance::checkpoint(text.get().len())?;
         self.attempt.outbox.put(|pending| pending.checkpoint = Some(text));
         Ok(())
     }
@@ -283,15 +264,6 @@ impl Context {
     }
 }
 
-/// A line of bounded length.
-pub(crate) fn cut(mut text: String) -> String {
-    if text.len() > MAX_LINE_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_LINE_BYTES - '…'.len_utf8()));
-        text.push('…');
-    }
-    text
-}
-
 /// What an attempt has reported and nobody has written yet.
 #[derive(Debug, Default)]
 pub struct Pending {
@@ -302,19 +274,6 @@ pub struct Pending {
     /// Log lines, oldest first.
     pub lines: Vec<LogLine>,
     logged: Logged,
-}
-
-/// How much a delivery has logged.
-#[derive(Debug, Default, Clone, Copy)]
-struct Logged {
-    lines: usize,
-    bytes: usize,
-}
-
-impl Logged {
-    fn has_room(self) -> bool {
-        self.lines < MAX_LOG_LINES && self.bytes <= MAX_LOG_BYTES
-    }
 }
 
 impl Pending {
@@ -364,7 +323,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::testing;
+    use crate::{core::model::allowance::MAX_CHECKPOINT_BYTES, tasks::testing};
 
     #[test]
     fn a_checkpoint_is_a_position_and_not_the_data() {

@@ -9,7 +9,7 @@ use std::{borrow::Cow, future::Future, time::Duration};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::core::model::RetryPolicy;
+use crate::core::model::{RetryPolicy, allowance::TooLarge};
 
 pub mod command;
 pub mod context;
@@ -136,6 +136,12 @@ impl Failure {
     /// Never again.
     pub fn fatal(code: impl Into<String>, message: impl Into<String>) -> Self {
         Failure::Fatal { code: code.into(), message: message.into() }
+    }
+}
+
+impl From<TooLarge> for Failure {
+    fn from(too_large: TooLarge) -> Self {
+        Failure::fatal(too_large.code, too_large.message)
     }
 }
 

@@ -298,5 +298,5 @@ fn no_outbound() -> config::Outbound {
 
 fn tools(outbound: &config::Outbound) -> Tools {
     let http = Outbound::new(outbound).unwrap_or_else(|error| panic!("the test's outbound settings: {error}"));
-    Tools { cpu: Arc::new(Semaphore::new(2)), http }
+    Tools { cpu: Arc::new(Semaphore::new(2)), http, max_result: usize::MAX }
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     core::{
-        model::{Claimed, Level, LogLine, Priority, RetryPolicy, TaskError, storable},
+        model::{Claimed, Level, LogLine, Priority, RetryPolicy, TaskError, allowance, storable},
         store::{Ending, Finish, Report},
     },
     metrics::Counted,
@@ -216,13 +216,10 @@ async fn shown_when_long(task: &Claimed) -> Infallible {
 fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome: Outcome) -> Option<Ending> {
     let failure = match outcome {
         // A result is always offered, whatever was asked meanwhile: the fence decides whether it still counts.
-        Outcome::Returned(Ok(result)) if result.get().len() <= worker.settings.max_result => {
-            return Some(Ending::Success(result));
-        }
-        Outcome::Returned(Ok(result)) => {
-            let (bytes, most) = (result.get().len(), worker.settings.max_result);
-            Failure::fatal("result_too_large", format!("the result has {bytes} bytes, and may have {most}"))
-        }
+        Outcome::Returned(Ok(result)) => match allowance::result(result.get().len(), worker.tools.max_result) {
+            Ok(()) => return Some(Ending::Success(result)),
+            Err(too_large) => too_large.into(),
+        },
         Outcome::Returned(Err(RunError::Undecodable(why))) if task.undecodable_for_too_long => {
             Failure::fatal("undecodable_input", format!("no worker could decode the input for ten minutes: {why}"))
         }

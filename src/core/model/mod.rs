@@ -3,6 +3,7 @@
 //! Pure by rule: no IO, no async, no diesel, no actix. Everything else in the crate may import it; it imports
 //! nothing of the crate. Row types (`core::store`) and wire types (`serve`) are other structs, converted at the edge.
 
+pub(crate) mod allowance;
 mod declaration;
 mod event;
 mod id;

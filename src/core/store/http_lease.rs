@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
-    sql_types::{Array, BigInt, Bytea, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use uuid::Uuid;
 
@@ -19,7 +19,10 @@ use super::{
     rows::{self, ClaimedRow},
     statement::sql,
 };
-use crate::core::model::{Claimed, LeaseToken, Status, TaskId, WorkerId};
+use crate::core::model::{
+    Claimed, LeaseToken, Status, TaskId, WorkerId,
+    allowance::{self, Logged},
+};
 
 /// What an HTTP worker asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +71,6 @@ pub struct LeaseStanding {
     pub queue: String,
     /// The time limit of the attempt, once it has passed.
     pub overdue: Option<Duration>,
-    /// Log lines that the delivery has written.
-    pub lines: i64,
 }
 
 #[derive(QueryableByName)]
@@ -100,8 +101,16 @@ struct StandingRow {
     queue: String,
     #[diesel(sql_type = Nullable<BigInt>)]
     overdue_ms: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct LoggedRow {
     #[diesel(sql_type = BigInt)]
     lines: i64,
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+    #[diesel(sql_type = Bool)]
+    is_full: bool,
 }
 
 #[derive(QueryableByName)]
@@ -187,9 +196,7 @@ impl Store {
         const STANDING: &str = "
             SELECT t.status, t.worker_id, t.attempt, t.failures, t.max_attempts, t.task_type, t.queue,
                    CASE WHEN t.started_at + t.timeout_ms * interval '1 ms' < clock_timestamp() THEN t.timeout_ms END
-                       AS overdue_ms,
-                   (SELECT count(*) FROM task_events e
-                    WHERE e.task_id = t.id AND e.delivery = t.delivery AND e.status IS NULL) AS lines
+                       AS overdue_ms
             FROM tasks t WHERE t.id = $1 AND t.delivery = $2 AND t.lease_token = $3";
         let statement = sql("lease_standing", STANDING)
             .bind::<SqlUuid, _>(Uuid::from(id))
@@ -207,7 +214,25 @@ impl Store {
             task_type: row.task_type,
             queue: row.queue,
             overdue: row.overdue_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
-            lines: row.lines,
+        }))
+    }
+
+    /// How much a delivery has logged.
+    pub(crate) async fn logged(&self, id: TaskId, delivery: i32) -> Result<Logged, StoreError> {
+        const LOGGED: &str = "
+            SELECT count(*) AS lines, coalesce(sum(octet_length(message)), 0)::bigint AS bytes,
+                   coalesce(bool_or(message = $3), false) AS is_full
+            FROM task_events WHERE task_id = $1 AND delivery = $2 AND status IS NULL";
+        let statement = sql("logged", LOGGED)
+            .bind::<SqlUuid, _>(Uuid::from(id))
+            .bind::<Integer, _>(delivery)
+            .bind::<Text, _>(allowance::last_words());
+        let rows: Vec<LoggedRow> = self.rows(statement).await?;
+        let number = |number: i64| usize::try_from(number).unwrap_or_default();
+        Ok(rows.into_iter().next().map_or_else(Logged::default, |row| Logged {
+            lines: number(row.lines),
+            bytes: number(row.bytes),
+            is_full: row.is_full,
         }))
     }
 

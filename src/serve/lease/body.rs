@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::super::{
-    Api, body, json,
+    body, json,
     problem::{Code, Problem},
     query::Query,
 };
@@ -175,10 +175,14 @@ fn yes() -> bool {
     true
 }
 
-/// Reads a body of this shape.
-pub async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: &mut Payload) -> Result<T, Problem> {
+/// Reads a body of this shape, of so many bytes at most.
+pub async fn read<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    most: usize,
+) -> Result<T, Problem> {
     Query::of(request, &[], None)?;
-    let body = body::read_json(request, payload, api.max_body).await?;
+    let body = body::read_json(request, payload, most).await?;
     let text = json::check(&body)?;
     serde_json::from_str(text).map_err(|error| wrong("", error.to_string()))
 }

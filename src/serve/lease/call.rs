@@ -21,7 +21,10 @@ use super::{
 };
 use crate::core::{
     Held,
-    model::{LeaseToken, RetryPolicy, TaskId},
+    model::{
+        LeaseToken, RetryPolicy, TaskError, TaskId,
+        allowance::{MAX_CHECKPOINT_BYTES, TooLarge},
+    },
     store::{Ending, Finish, LeaseStanding, Report},
 };
 
@@ -29,17 +32,31 @@ use crate::core::{
 pub trait Shows {
     /// The token, as it was sent.
     fn lease_token(&self) -> &str;
+
+    /// How many bytes it may need where that is more than bodies usually may have.
+    fn room(_: &Api) -> usize {
+        0
+    }
 }
 
 macro_rules! shows {
-    ($($body:ty),+) => { $(impl Shows for $body {
+    ($($body:ty $(, $room:expr)?);+) => { $(impl Shows for $body {
         fn lease_token(&self) -> &str {
             &self.lease_token
         }
+        $(fn room(api: &Api) -> usize {
+            room_for($room(api))
+        })?
     })+ };
 }
 
-shows!(HeartbeatBody, ProgressBody, LogBody, CheckpointBody, CompleteBody, FailBody);
+shows!(HeartbeatBody; ProgressBody; LogBody; FailBody);
+shows!(CheckpointBody, |_: &Api| MAX_CHECKPOINT_BYTES; CompleteBody, |api: &Api| api.max_result);
+
+/// What may come in a body, so that something a little too large is judged and not merely refused.
+fn room_for(bytes: usize) -> usize {
+    2 * bytes + 64 * 1024
+}
 
 /// What a worker says of a task.
 pub struct Call<T> {
@@ -72,7 +89,7 @@ impl<T: DeserializeOwned + Shows + 'static> FromRequest for Call<T> {
             let api = api.ok_or_else(|| Problem::new(Code::Internal, "A call of a worker comes to no server."))?;
             // It takes what is there, and cannot fail.
             let mut payload = payload.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-            let body: T = read(&api, &request, &mut payload).await?;
+            let body: T = read(&request, &mut payload, api.max_body.max(T::room(&api))).await?;
             let token = body.lease_token().parse();
             let token = token
                 .map_err(|_| wrong("/lease_token", "is not a token of this server: send it as the lease gave it"))?;
@@ -121,6 +138,12 @@ impl Holder {
         let policy = kind.map_or_else(RetryPolicy::default, |kind| kind.defaults().retry);
         policy.backoff(standing.failures + 1, rand::random())
     }
+}
+
+/// The end of a delivery that sent more than may be kept.
+pub fn failed(too_large: TooLarge, standing: &LeaseStanding) -> Ending {
+    let TooLarge { code, message } = too_large;
+    Ending::Failed(TaskError { code: code.to_owned(), message, retryable: false, attempt: standing.attempt })
 }
 
 /// The delivery that runs, or why it is not this worker's to go on with.

@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::{
     super::problem::Problem,
     body::{CompleteBody, FailBody, time, wrong},
-    call::{Call, running},
+    call::{Call, failed, running},
 };
 use crate::{
     core::{
         Held,
-        model::{Status, TaskError, is_type_name, storable},
+        model::{Status, TaskError, allowance, is_type_name, storable},
         store::Ending,
     },
     tasks::registry::encode,
@@ -36,15 +36,21 @@ pub struct EndedView {
     status: Status,
 }
 
-/// `POST /tasks/{id}/lease/complete`. Repeating it is harmless.
+/// `POST /tasks/{id}/lease/complete`. Repeating it is harmless. A result that is too large ends the task without it.
 pub async fn complete(Call { holder, body }: Call<CompleteBody>) -> Result<HttpResponse, Problem> {
+    let result = encode(&body.result).map_err(|_| wrong("/result", "cannot be stored"))?;
+    let judged = allowance::result(result.get().len(), holder.api.max_result);
+    let status = if judged.is_ok() { Status::Success } else { Status::Failed };
     let standing = match holder.standing().await? {
-        Held::Already(status @ Status::Success) => return Ok(ended(status)),
+        Held::Already(before) if before == status => return Ok(ended(status)),
         other => running(other)?,
     };
-    let result = encode(&body.result).map_err(|failure| wrong("/result", format!("{failure:?}")))?;
-    holder.end(&standing, Ending::Success(result)).await?;
-    Ok(ended(Status::Success))
+    let ending = match judged {
+        Ok(()) => Ending::Success(result),
+        Err(too_large) => failed(too_large, &standing),
+    };
+    holder.end(&standing, ending).await?;
+    Ok(ended(status))
 }
 
 /// `POST /tasks/{id}/lease/fail`. Repeating it is harmless.

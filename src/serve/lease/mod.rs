@@ -10,6 +10,7 @@ mod call;
 mod end;
 mod report;
 mod take;
+pub mod turns;
 
 pub use end::{EndedView, complete, fail};
 pub use report::{RenewedView, checkpoint, heartbeat, log, progress};

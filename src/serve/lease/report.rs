@@ -8,15 +8,16 @@ use serde::Serialize;
 use super::{
     super::{problem::Problem, task_view::Time},
     body::{CheckpointBody, HeartbeatBody, LineBody, LogBody, MOST_LINES, ProgressBody, wrong},
-    call::{Call, lost},
+    call::{Call, failed, lost},
 };
-use crate::{
-    core::{
-        Held,
-        model::{Level, LogLine, Progress, TaskError, storable},
-        store::{Ending, Report},
+use crate::core::{
+    Held,
+    model::{
+        LogLine, Progress, TaskError,
+        allowance::{self, cut},
+        storable,
     },
-    tasks::context::{MAX_LOG_LINES, cut},
+    store::{Ending, Report},
 };
 
 /// Until when the worker holds the task.
@@ -56,31 +57,31 @@ pub async fn progress(Call { holder, body }: Call<ProgressBody>) -> Result<HttpR
     holder.report(Report { progress: Some(progress), ..holder.nothing() }).await
 }
 
-/// `POST /tasks/{id}/lease/log`: what is beyond ten thousand lines of a delivery is dropped, and one line says so.
+/// `POST /tasks/{id}/lease/log`: what is beyond the allowance of a delivery is dropped, and one line says so.
 pub async fn log(Call { holder, body }: Call<LogBody>) -> Result<HttpResponse, Problem> {
     if body.lines.is_empty() || body.lines.len() > MOST_LINES {
         return Err(wrong("/lines", format!("must be 1 to {MOST_LINES} lines")));
     }
-    let standing = holder.held().await?;
-    let room = MAX_LOG_LINES.saturating_sub(standing.lines.max(0) as usize);
+    holder.held().await?;
+    // Calls at the same time would all find the same room.
+    let _turn = holder.api.log_turns.of(holder.id).await?;
+    let mut logged = holder.api.core.store.logged(holder.id, holder.token.delivery).await?;
     let at = Utc::now();
-    let line = |line: LineBody| LogLine { at, level: line.level, message: cut(storable(&line.message).into_owned()) };
-    let mut lines: Vec<LogLine> = body.lines.into_iter().map(line).collect();
-    if lines.len() >= room {
-        lines.truncate(room.saturating_sub(1));
-        if room > 0 {
-            let message = format!("this delivery has written {MAX_LOG_LINES} lines; further ones are dropped");
-            lines.push(LogLine { at, level: Level::Warning, message });
-        }
-    }
+    let line = |line: LineBody| LogLine { at, level: line.level, message: line.message };
+    let lines: Vec<LogLine> = body.lines.into_iter().filter_map(|text| logged.admit(line(text))).collect();
     match lines.is_empty() {
         true => Ok(HttpResponse::NoContent().finish()),
         false => holder.report(Report { lines, ..holder.nothing() }).await,
     }
 }
 
-/// `POST /tasks/{id}/lease/checkpoint`.
+/// `POST /tasks/{id}/lease/checkpoint`. One that is too large ends the task, as it does everywhere.
 pub async fn checkpoint(Call { holder, body }: Call<CheckpointBody>) -> Result<HttpResponse, Problem> {
-    holder.held().await?;
+    let standing = holder.held().await?;
+    if let Err(too_large) = allowance::checkpoint(body.checkpoint.get().len()) {
+        let detail = format!("The task has failed: {}.", too_large.message);
+        holder.end(&standing, failed(too_large, &standing)).await?;
+        return Err(lost(detail));
+    }
     holder.report(Report { checkpoint: Some(body.checkpoint), ..holder.nothing() }).await
 }

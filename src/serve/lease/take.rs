@@ -81,7 +81,7 @@ pub async fn lease(
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: LeaseBody = read(&api, &request, &mut payload).await?;
+    let body: LeaseBody = read(&request, &mut payload, api.max_body).await?;
     if !is_queue_name(&queue) {
         return Err(Problem::parameter("queue", "a name of 1 to 64 of a-z 0-9 _ . -"));
     }

@@ -24,8 +24,8 @@ use super::{
     protocol::{ErrorLine, FailureLine, Message},
 };
 use crate::{
-    core::model::Level,
-    tasks::{Context, Failure, StopReason, context::MAX_LOG_LINES},
+    core::model::{Level, allowance::MAX_LOG_LINES},
+    tasks::{Context, Failure, StopReason},
 };
 
 /// Lines of the log that are taken in one go; the payload then waits for the rest of the moment. What is in memory
@@ -66,8 +66,8 @@ pub async fn run(plan: &Plan, ctx: &Context) -> Result<Outcome, Failure> {
     else {
         return Err(Failure::retry("process", "a process has no pipes"));
     };
-    let mut said = Said { ctx, pace: Pace::new(), outcome: Outcome::new(), payload: None, not_started: None };
-    let mut errors = Said { ctx, pace: Pace::new(), outcome: Outcome::new(), payload: None, not_started: None };
+    let mut said = Said::new(ctx);
+    let mut errors = Said::new(ctx);
     {
         let read = async { tokio::join!(said.listen(stdout, None), errors.listen(stderr, Some(&plan.mark))) };
         // Ends with the pipes; the control goes on until then, so that stdin stays open.
@@ -79,6 +79,9 @@ pub async fn run(plan: &Plan, ctx: &Context) -> Result<Outcome, Failure> {
     let left = child.wait().await;
     if let Some(why) = errors.not_started {
         return Err(Failure::retry("process", format!("cannot start {why}")));
+    }
+    if let Some(refusal) = said.refused {
+        return Err(refusal);
     }
     let began = errors.payload.is_some() || errors.outcome.ended.is_some();
     if let (false, None, Some(code)) = (began, ctx.stopping(), left.ok().and_then(|status| status.code())) {
@@ -125,6 +128,14 @@ struct Said<'a> {
     outcome: Outcome,
     payload: Option<i32>,
     not_started: Option<String>,
+    /// Something of it may not be kept.
+    refused: Option<Failure>,
+}
+
+impl<'a> Said<'a> {
+    fn new(ctx: &'a Context) -> Self {
+        Self { ctx, pace: Pace::new(), outcome: Outcome::new(), payload: None, not_started: None, refused: None }
+    }
 }
 
 impl Said<'_> {
@@ -162,8 +173,10 @@ impl Said<'_> {
             }
             Message::Log(log) => self.log(log.level, &log.message).await,
             Message::Checkpoint(position) => {
-                // JSON that was just read can be written.
-                let _ = self.ctx.checkpoint(&position);
+                // JSON that was just read can be written: it is too large.
+                if let Err(refusal) = self.ctx.checkpoint(&position) {
+                    self.refused.get_or_insert(refusal);
+                }
             }
             Message::Result(result) => self.outcome.result = Some(result),
             Message::Error(error) => self.outcome.error = Some(error),

@@ -116,19 +116,27 @@ pub(super) fn progress() -> Operation {
 pub(super) fn log() -> Operation {
     let example = json!({"lines": [{"level": "INFO", "message": "read 17 KiB"}]});
     call("/tasks/{id}/lease/log", "reportLog", "ReportLog", example)
-        .about("HTTP workers", "Write into the log", "Beyond 10,000 lines per delivery they are dropped.")
+        .about("HTTP workers", "Write into the log", "Beyond 10,000 lines or 4 MiB per delivery they are dropped.")
         .answers(told())
 }
 
 pub(super) fn checkpoint() -> Operation {
     call("/tasks/{id}/lease/checkpoint", "reportCheckpoint", "ReportCheckpoint", json!({"checkpoint": {"done": 3}}))
-        .about("HTTP workers", "Save a checkpoint", "The next delivery begins with it.")
+        .about(
+            "HTTP workers",
+            "Save a checkpoint",
+            "The next delivery begins with it. One of more than 1 MiB fails the task: 409.",
+        )
         .answers(told())
 }
 
 pub(super) fn complete() -> Operation {
     call("/tasks/{id}/lease/complete", "completeTask", "Complete", json!({"result": {"width": 640}}))
-        .about("HTTP workers", "End with a result", "Safe to repeat with the same token.")
+        .about(
+            "HTTP workers",
+            "End with a result",
+            "Safe to repeat with the same token. FAILED when the result is larger than the server allows.",
+        )
         .answers(ended("SUCCESS"))
 }
 
