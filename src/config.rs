@@ -47,6 +47,10 @@ pub struct Http {
     /// Streams of one caller at a time: the others' share stays free
     #[arg(long, env = "APP_MAX_STREAMS_PER_CALLER", default_value_t = 10_000, value_name = "N")]
     pub max_streams_per_caller: usize,
+    /// Dashboards (GET /events) of one caller at a time. Each is one of its streams too, and reads a few rows a second for
+    /// itself alone
+    #[arg(long, env = "APP_MAX_DASHBOARDS_PER_CALLER", default_value_t = 50, value_name = "N")]
+    pub max_dashboards_per_caller: usize,
     /// Connections of one process at a time, streams included. Further ones wait to be accepted
     #[arg(long, env = "APP_MAX_CONNECTIONS", default_value_t = 25_000, value_name = "N", value_parser = at_least_one)]
     pub max_connections: usize,

@@ -6,6 +6,7 @@
 
 mod growth;
 mod load;
+mod neighbours;
 mod rates;
 
 use std::time::Duration;

@@ -30,6 +30,7 @@ use super::{
     queues::{QueueView, samples_by_queue},
     sse::{self, PING_EVERY},
     stream::{accepts_events, event_stream, retry_later, streaming},
+    streams::Kind,
     task_view::{TaskView, Time, Told},
     workers::WorkerView,
 };
@@ -110,7 +111,7 @@ fn open(api: &Data<Api>, caller: Caller, request: &HttpRequest) -> Result<mpsc::
     if api.closing.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "This process is shutting down: ask again."));
     }
-    let place = api.streams.open(&caller, request)?;
+    let place = api.streams.open(&caller, request, Kind::Dashboard)?;
     let in_view = query.parsed::<TaskId>("first")?.zip(query.parsed::<TaskId>("last")?);
     let pairs = request.query_string().split('&');
     let name: Vec<&str> = pairs.filter(|pair| !["status", "first", "last"].contains(&key(pair))).collect();

@@ -193,7 +193,7 @@ impl Application {
             outlook,
             panorama: Panorama::new(&core.store)?,
             runtime,
-            streams: Streams::new(http.max_streams, http.max_streams_per_caller),
+            streams: Streams::new(http.max_streams, http.max_streams_per_caller, http.max_dashboards_per_caller),
             max_body: http.max_body,
             max_result: tasks.max_result,
             log_turns: Turns::default(),

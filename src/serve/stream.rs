@@ -25,7 +25,7 @@ use super::{
     query::Query,
     read::found,
     sse::{self, PING_EVERY, Page},
-    streams::Place,
+    streams::{Kind, Place},
 };
 use crate::{
     core::{
@@ -64,7 +64,7 @@ async fn open(
     if api.closing.is_cancelled() {
         return Err(Problem::new(Code::Unavailable, "This process is shutting down: ask again."));
     }
-    let place = api.streams.open(caller, request)?;
+    let place = api.streams.open(caller, request, Kind::Task)?;
     let watch = api.hub.watch(named.0);
     let asked = resume_point(request, &query)?;
     // Nothing lies after the largest number: that reads the task alone.
