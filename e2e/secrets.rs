@@ -87,6 +87,55 @@ fn none_comes_out_while_all_goes_well() {
     assert!(sink.requests().iter().any(|request| request.path.contains(CANARY)), "the secret was really used");
 }
 
+/// The commands that a help text lists, client commands and roles alike.
+fn commands_in(help: &str) -> Vec<String> {
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let mut found = Vec::new();
+    let mut listed = false;
+    for line in help.lines() {
+        match line.strip_prefix("  ") {
+            Some(rest) if listed && !rest.starts_with([' ', '-']) => {
+                found.extend(rest.split(' ').next().filter(|name| is_name(name) && *name != "help").map(str::to_owned));
+            }
+            Some(_) => {}
+            None => listed = ["Server:", "Client:", "Commands:"].contains(&line),
+        }
+    }
+    found
+}
+
+/// Help is copied into tickets: it names the variables and does not tell what is in them.
+#[test]
+fn no_help_tells_what_is_in_the_environment() {
+    let mut commands: Vec<Vec<String>> = vec![Vec::new()];
+    let mut variables = std::collections::BTreeSet::new();
+    let mut at = 0;
+    while at < commands.len() {
+        let command = commands[at].clone();
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = App::run(&words, &[]);
+        assert_eq!(help.code, Some(0), "{words:?}: {}", help.output());
+        let names = help.stdout.split("[env: ").skip(1);
+        variables.extend(names.map(|rest| rest.split([']', '=']).next().unwrap().to_owned()));
+        commands.extend(commands_in(&help.stdout).into_iter().map(|name| [command.clone(), vec![name]].concat()));
+        at += 1;
+    }
+    assert!(commands.len() > 20 && commands.contains(&vec!["keys".to_owned(), "create".to_owned()]), "{commands:?}");
+    for known in ["DATABASE_URL", "REDIS_URL", "APP_JWT_JWKS", "APP_VECTOR_SINK_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+        assert!(variables.contains(known), "{known} is in no help");
+    }
+    let settings: Vec<_> = variables.iter().map(|name| (name.clone(), canary(name))).collect();
+    for command in &commands {
+        for flag in ["--help", "-h"] {
+            let words: Vec<&str> = command.iter().map(String::as_str).chain([flag]).collect();
+            let help = App::run(&words, &settings);
+            assert_eq!(help.code, Some(0), "{words:?}: {}", help.output());
+            is_clean(&format!("app {}", words.join(" ")), &help.output());
+        }
+    }
+    is_clean("completions", &App::run(&["completions", "bash"], &settings).output());
+}
+
 #[test]
 fn none_comes_out_when_nothing_works() {
     let wrong = |name: &str| canary(name);

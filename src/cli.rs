@@ -110,7 +110,13 @@ fn command_line() -> clap::Command {
         .iter()
         .fold(Cli::command(), |whole, id| whole.mut_arg(id, |argument| argument.env(None::<&str>)));
     let template = help_template(&whole);
-    whole.help_template(template)
+    without_values(whole.help_template(template))
+}
+
+/// Help names the variables and never tells what is in them: any of them may hold what nobody else is to see, and help is
+/// copied into tickets and logs.
+fn without_values(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(without_values)
 }
 
 /// The roles and the client commands, each under a heading of its own, which clap has for options only.

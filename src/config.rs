@@ -199,8 +199,8 @@ pub struct Outbound {
     #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT")]
     pub outbound_ports: Vec<u16>,
     /// Where vector_processing POSTs its chunks; by default nowhere
-    #[arg(long, env = "APP_VECTOR_SINK_URL", value_name = "URL")]
-    pub vector_sink_url: Option<String>,
+    #[arg(long, env = "APP_VECTOR_SINK_URL", hide_env_values = true, value_name = "URL")]
+    pub vector_sink_url: Option<Secret>,
 }
 
 /// What the process tells of itself.
@@ -214,8 +214,8 @@ pub struct Telemetry {
     #[arg(long, env = "RUST_LOG", default_value = "info,actix_server=warn", value_name = "FILTER")]
     pub log: String,
     /// Base URL of an OpenTelemetry collector that takes OTLP over HTTP; without it nothing is exported
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub otlp_endpoint: Option<Secret>,
 }
 
 /// For people or for programs.

@@ -100,7 +100,7 @@ impl TestTask {
     /// Sets `APP_VECTOR_SINK_URL`.
     #[must_use]
     pub fn vector_sink(mut self, url: impl Into<String>) -> Self {
-        self.outbound.vector_sink_url = Some(url.into());
+        self.outbound.vector_sink_url = Some(url.into().into());
         self
     }
 

@@ -87,7 +87,11 @@ where
 
     // The spans of this crate carry the trace context, so they exist whatever the log's filter says.
     let own = || filter_fn(is_own).and(LevelFilter::INFO);
-    let endpoint = telemetry.otlp_endpoint.as_deref().map(str::trim).filter(|endpoint| !endpoint.is_empty());
+    let endpoint = telemetry
+        .otlp_endpoint
+        .as_ref()
+        .map(|endpoint| endpoint.expose().trim())
+        .filter(|endpoint| !endpoint.is_empty());
     let provider = endpoint.map(|endpoint| export::provider(endpoint, role)).transpose()?;
     match &provider {
         Some(provider) => layers.push(export::layer(provider).with_filter(own()).boxed()),

@@ -35,7 +35,7 @@ impl Write for Lines {
 }
 
 fn settings(log_format: LogFormat, log: &str, otlp_endpoint: Option<String>) -> Telemetry {
-    Telemetry { log_format, log: log.to_owned(), otlp_endpoint }
+    Telemetry { log_format, log: log.to_owned(), otlp_endpoint: otlp_endpoint.map(Into::into) }
 }
 
 /// Runs `body` under a subscriber of these settings and returns what it logged.

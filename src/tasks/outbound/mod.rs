@@ -62,7 +62,8 @@ impl Outbound {
         let vector_sink = match &settings.vector_sink_url {
             None => None,
             Some(url) => Some(Arc::new(
-                Endpoint::new(url).map_err(|reason| InvalidEndpoint { setting: "APP_VECTOR_SINK_URL", reason })?,
+                Endpoint::new(url.expose())
+                    .map_err(|reason| InvalidEndpoint { setting: "APP_VECTOR_SINK_URL", reason })?,
             )),
         };
         Ok(Self { public: Client::new(public), vector_sink })

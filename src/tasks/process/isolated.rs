@@ -71,7 +71,7 @@ impl From<&config::Outbound> for Outbound {
         Self {
             allow: outbound.outbound_allow.iter().map(ToString::to_string).collect(),
             ports: outbound.outbound_ports.clone(),
-            sink: outbound.vector_sink_url.clone(),
+            sink: outbound.vector_sink_url.as_ref().map(|url| url.expose().to_owned()),
         }
     }
 }

@@ -132,7 +132,11 @@ async fn outcome(registry: &Registry, envelope: Envelope) -> anyhow::Result<Mess
 
 fn outbound(told: Outbound) -> anyhow::Result<config::Outbound> {
     let allow = told.allow.iter().map(|network| network.parse()).collect::<Result<_, _>>()?;
-    Ok(config::Outbound { outbound_allow: allow, outbound_ports: told.ports, vector_sink_url: told.sink })
+    Ok(config::Outbound {
+        outbound_allow: allow,
+        outbound_ports: told.ports,
+        vector_sink_url: told.sink.map(Into::into),
+    })
 }
 
 /// Writes what is in the outbox. The lock is held over taking and writing, so that nothing overtakes.
