@@ -123,6 +123,36 @@ fn a_command_goes_on_from_its_checkpoint_after_a_rollout() {
     assert!(second.starts_with("delivery 2 begins after ") && !second.ends_with(" 0"), "{second}");
 }
 
+/// Reads the environment of every process that lets it, as any program of the same user may.
+const NOSY: &str = r#"
+mine=0 found=0
+for process in /proc/[0-9]*; do
+    text=$(tr '\0' '\n' 2>/dev/null < "$process/environ") || continue
+    case $text in *"LONGRUN_TASK_ID=$LONGRUN_TASK_ID"*) mine=$((mine + 1)) ;; esac
+    case $text in *c4n4ry-of-the-worker*) found=$((found + 1)) ;; esac
+done 2>/dev/null
+echo "{\"result\":{\"mine\":$mine,\"found\":$found}}"
+"#;
+
+#[test]
+fn a_command_cannot_read_the_environment_of_its_worker() {
+    let file = tasks(&[("nosy", NOSY, "")]);
+    let deployment = Deployment::new().set("APP_TASKS", file.display());
+    let url = format!("{}?application_name=c4n4ry-of-the-worker", deployment.database_url());
+    let deployment = deployment.set("DATABASE_URL", url);
+    let (mut serve, mut work) = (deployment.serve(), deployment.work_unprivileged());
+    work.wait_for_line("worker started");
+    if let Ok(environment) = fs::read(format!("/proc/{}/environ", work.pid())) {
+        // The tests are root, who may: it is really there.
+        assert!(String::from_utf8_lossy(&environment).contains("c4n4ry-of-the-worker"));
+    }
+    let client = serve.client();
+    let id = client.submit(&json!({"task_type": "nosy", "options": {"max_attempts": 1}}));
+    let task = client.wait_final(&id, LONG);
+    assert!(task["result"]["mine"].as_i64() >= Some(1), "it can read what it may: {task:#}");
+    assert_eq!(task["result"]["found"], 0, "and not its worker: {task:#}");
+}
+
 #[test]
 fn exit_codes_lines_and_errors_mean_what_is_documented() {
     let file = tasks(&[

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
-use self::process::{report, run};
+use self::process::{keep_memory_private, report, run};
 use crate::{
     client, config,
     dev::keeper,
@@ -86,6 +86,10 @@ pub fn main(types: impl TaskTypes) -> ExitCode {
     #[cfg(feature = "faults")]
     let types = || types.make().map(crate::tasks::test_types::registered_in);
     let cli = parse();
+    // An attempt's own processes have no secrets in their environment.
+    if !matches!(cli.role, Role::AttemptChild(_)) {
+        keep_memory_private();
+    }
     match cli.role {
         Role::Serve(role) => run("serve", &role.telemetry.clone(), 0, |stop| role.run(types, stop)),
         Role::Work(role) => run("work", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(types, stop)),

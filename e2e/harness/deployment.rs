@@ -128,6 +128,16 @@ impl<'a> Deployment<'a> {
         App::start_program("unshare", &super::new_folder("empty"), &arguments, &self.settings)
     }
 
+    /// Starts a process in the role `work` that may do no more than any other of its user, also where the tests run as
+    /// root: as in a container without capabilities.
+    pub fn work_unprivileged(&self) -> App {
+        if !nix::unistd::geteuid().is_root() {
+            return self.work();
+        }
+        let arguments = ["--bounding-set=-all", "--inh-caps=-all", &self.program, "work"];
+        App::start_program("setpriv", &super::new_folder("empty"), &arguments, &self.settings)
+    }
+
     /// Runs a command of `app` to its end.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).finish()

@@ -58,6 +58,17 @@ fn raise_file_limit() {
     }
 }
 
+/// The environment of a process, with its secrets, can be read by every other process of the same user, the commands of
+/// tasks among them, and so can its memory. Linux leaves both to root alone when the process is not to be dumped
+/// (prctl(2), PR_SET_DUMPABLE; proc(5)). That holds until exec(2), so commands themselves are as usual.
+pub(super) fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        // Before the log is open, and not worth refusing to work.
+        eprintln!("warning: other processes of this user can read this one's environment: {error}");
+    }
+}
+
 /// Closes the listener of the operators, where there is one.
 pub(super) async fn close(admin: Option<Admin>) {
     if let Some(admin) = admin {
