@@ -8,6 +8,9 @@
 //!
 //! A program is [`main`] with a list of task types, and [`Allocator`] under it.
 
+// What cannot happen is said by a type, or answered with an error all the same.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod admin;
 mod allocator;
 pub mod cli;

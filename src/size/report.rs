@@ -39,7 +39,7 @@ impl Plan {
         );
         let needed = format!("{} slots needed, {} there, then spares", load.line(load.rate.0).slots, self.line.slots);
         let busy = format!("{} cores busy, {} in each", short(self.serve_cores), load.serve_cpu);
-        let (peak, quiet) = load.check().expect("a plan has been made of it");
+        let (peak, quiet) = load.check().unwrap_or((load.rate.0, load.rate.0));
         let rates = format!("for {} to {}", Rate(quiet), Rate(peak));
         let mean = format!("Little's law: {} · {}", load.rate, time(self.line.duration));
         vec![
