@@ -155,6 +155,43 @@ fn an_ending_that_cannot_be_written_holds_up_no_other() {
     worker.stop();
 }
 
+/// What passes by itself is repeated whatever the server calls it: here one whose messages are German.
+#[test]
+fn a_server_of_another_language_breaks_no_retry() {
+    let house = House::new();
+    // Each kind of write fails twice. A sequence goes on although its transaction is rolled back.
+    house
+        .sql
+        .run(
+            "CREATE SEQUENCE tried_insert; CREATE SEQUENCE tried_running; CREATE SEQUENCE tried_success;
+             CREATE FUNCTION german() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF TG_OP = 'INSERT' AND nextval('tried_insert') <= 2 THEN
+                     RAISE EXCEPTION 'konnte Zugriff nicht serialisieren wegen gleichzeitiger Aktualisierung'
+                         USING ERRCODE = 'serialization_failure';
+                 ELSIF NEW.status = 'RUNNING' AND NEW.seq = 1 AND nextval('tried_running') <= 2 THEN
+                     RAISE EXCEPTION 'Verklemmung (Deadlock) entdeckt' USING ERRCODE = 'deadlock_detected';
+                 ELSIF NEW.status = 'SUCCESS' AND nextval('tried_success') <= 2 THEN
+                     RAISE EXCEPTION 'konnte Datei nicht erweitern: Auf dem Gerät ist kein Speicherplatz mehr verfügbar'
+                         USING ERRCODE = 'disk_full';
+                 END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER german BEFORE INSERT OR UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION german()",
+        )
+        .unwrap();
+    let id = house.submit(count(2, 0));
+    let mut worker = house.deployment.work();
+    let entry = wait_status(&house.sql, &id, "SUCCESS");
+    assert_eq!((entry.delivery, entry.failures, entry.lost), (1, 0, 0));
+    check_counted(&house.sql, &id, 2);
+    for tried in ["tried_insert", "tried_running", "tried_success"] {
+        let times: i64 = house.sql.value(&format!("SELECT last_value FROM {tried}"), &[]);
+        assert!(times >= 3, "{tried}: {times}");
+    }
+    wait_until_clean(&house.deployment, &house.sql);
+    worker.stop();
+}
+
 /// Text that PostgreSQL refuses is refused in requests, and cleaned in what tasks say.
 #[test]
 fn nul_characters_fail_no_task() {

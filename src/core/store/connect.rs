@@ -243,7 +243,10 @@ impl From<ConnectionError> for StoreError {
     }
 }
 
-/// Diesel passes on the text of an error but not its SQLSTATE. These texts, of the classes 22 (data) and 54 (limits),
+/// Diesel passes on the text of an error but not its SQLSTATE: diesel-async has it and keeps it to itself, in a type that
+/// nobody can look into, and a session may not choose the language of its server (`lc_messages` is for superusers). So
+/// the texts must be safe to misread: what is not recognized, in another language or not, is repeated, and whatever is
+/// refused for ever costs time and no result. These texts, of the classes 22 (data) and 54 (limits),
 /// and of syntax errors, say that the same statement would be refused again. Everything else passes, or is mended by an
 /// operator, and the statement is worth repeating: a result must not be thrown away because a disk was full.
 fn is_about_content(message: &str) -> bool {
