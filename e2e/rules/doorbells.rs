@@ -42,6 +42,45 @@ fn elements_are_hints_however_many_and_whosesoever() {
     worker.stop();
 }
 
+/// What was once started rings before everything that never was, whoever rings: the due loop after a backoff, and an
+/// operator. It is the order in which tasks are claimed without doorbells, and the one that `queue_position` tells.
+#[test]
+fn once_taken_tasks_ring_at_the_end_that_is_popped_next() {
+    let house = House::new();
+    let [fresh, waited, failed] = [0; 3].map(|_| house.submit(count(1, 0)));
+    house
+        .sql
+        .run(&format!(
+            "UPDATE tasks SET delivery = 1, ready_at = clock_timestamp() + interval '1 s',
+                    due_at = clock_timestamp() + interval '1 s' WHERE id = from_ulid('{waited}');
+             UPDATE tasks SET delivery = 1, status = 'FAILED', error = '{{\"code\":\"e\",\"message\":\"\",
+                    \"retryable\":true,\"attempt\":1}}', completed_at = clock_timestamp()
+             WHERE id = from_ulid('{failed}')"
+        ))
+        .unwrap();
+    until("there is an epoch", LONG, || {
+        let epoch = house.deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);
+        epoch.filter(|epoch| !epoch.contains(' ')).map(drop)
+    });
+    house.deployment.redis::<i64>(&["DEL", READY]);
+    house.deployment.redis::<i64>(&["RPUSH", READY, &fresh]);
+    // It looks after all queues, and takes from another one.
+    let mut worker = house.deployment.start(&["work", "--queue", "elsewhere"]);
+    let rung = |id: &String| {
+        let list = house.deployment.redis::<Vec<String>>(&["LRANGE", READY, "0", "-1"]);
+        list.contains(id).then_some(list)
+    };
+    let list = until("it is due", LONG, || rung(&waited));
+    assert_eq!(list, [fresh.clone(), waited.clone()], "the last one is popped next");
+    house.client.post(&format!("/tasks/{failed}/retry"), String::new(), &[]).expect(202);
+    let list = until("it was retried", LONG, || rung(&failed));
+    assert_eq!(list.first(), Some(&fresh), "{list:?}");
+    let place = |id: &String| house.client.task(id)["queue_position"].as_i64();
+    let first_two = until("they are told their places", LONG, || Some((place(&waited)?, place(&failed)?)));
+    assert_eq!((first_two, place(&fresh)), ((1, 2), Some(3)));
+    worker.stop();
+}
+
 #[test]
 fn a_server_rings_again_when_redis_comes_back_empty() {
     let proxy = Proxy::before(Services::shared().redis.port());

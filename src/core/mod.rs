@@ -19,7 +19,6 @@ mod submit;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use model::{Scope, Status, Submission, Submitted, Task, TaskEvent, TaskId};
-use queue::Side;
 use scrape::Scrape;
 use serde_json::value::RawValue;
 use tracing::Instrument;
@@ -228,7 +227,7 @@ impl Core {
         unhurried(async move {
             let changed = this.store.retry(&ids, &scope).await?;
             let count = changed.versions.len();
-            this.queue.outlet().ring(changed.bells, Side::Back);
+            this.queue.outlet().ring_each(changed.bells);
             this.queue.outlet().changed(changed.versions);
             Ok(count)
         })

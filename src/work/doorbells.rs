@@ -14,7 +14,6 @@ use crate::{
     core::{
         doorbells,
         model::{Priority, TaskId},
-        queue::Side,
         store::Waiting,
     },
     metrics::Recovery,
@@ -101,16 +100,9 @@ async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usi
     missing.sort_unstable();
     let mut rung = 0;
     for some in missing.chunks(RECHECKED) {
-        let (mut front, mut back) = (Vec::new(), Vec::new());
-        for (bell, side) in store.still_ready(some).await? {
-            match side {
-                Side::Front => front.push(bell),
-                Side::Back => back.push(bell),
-            }
-        }
-        rung += front.len() + back.len();
-        queue.outlet().ring(front, Side::Front);
-        queue.outlet().ring(back, Side::Back);
+        let bells = store.still_ready(some).await?;
+        rung += bells.len();
+        queue.outlet().ring_each(bells);
         if !queue.outlet().flushed().await {
             break;
         }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::core::queue::Side;
 
 /// The longest sleep: a task that becomes due earlier than the next known one is noticed within this.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -47,7 +46,8 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<Duration> {
         let work = &worker.core.metrics.work;
         work.due.inc_by(bells.len() as u64);
         work.expired.inc_by(expired.len() as u64);
-        outlet.ring(bells, Side::Back);
+        // One that waited for its next attempt starts before those that never did.
+        outlet.ring_each(bells);
         outlet.changed(changed);
         outlet.changed(expired);
         if none {

@@ -58,6 +58,14 @@ pub enum Side {
     Front,
 }
 
+impl Side {
+    /// Where a task belongs. The same order as that of the claims that need no doorbell, and of the places that people
+    /// are shown.
+    pub fn of(once_taken: bool) -> Self {
+        if once_taken { Side::Front } else { Side::Back }
+    }
+}
+
 enum Order {
     Ring(Vec<Bell>, Side),
     Remove { queue: String, list: Priority, worker: WorkerId, id: TaskId, copies: Copies },
@@ -141,6 +149,14 @@ impl Outlet {
     pub fn ring(&self, bells: Vec<Bell>, side: Side) {
         if !bells.is_empty() {
             self.send(Order::Ring(bells, side));
+        }
+    }
+
+    /// Rings each at the end where it belongs.
+    pub fn ring_each(&self, bells: Vec<(Bell, Side)>) {
+        let (front, back): (Vec<_>, Vec<_>) = bells.into_iter().partition(|(_, side)| *side == Side::Front);
+        for (bells, side) in [(front, Side::Front), (back, Side::Back)] {
+            self.ring(bells.into_iter().map(|(bell, _)| bell).collect(), side);
         }
     }
 

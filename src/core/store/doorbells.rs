@@ -183,7 +183,7 @@ impl Store {
               AND NOT EXISTS (SELECT FROM task_types d WHERE d.name = task_type) ORDER BY id";
         let rows: Vec<LostRow> = self.rows(sql("still_ready", STILL).bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
         let bell = |row: LostRow| {
-            let side = if row.once_taken { Side::Front } else { Side::Back };
+            let side = Side::of(row.once_taken);
             (Bell { id: row.id.into(), queue: row.queue, priority: priority_of(row.priority) }, side)
         };
         Ok(rows.into_iter().map(bell).collect())

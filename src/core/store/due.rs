@@ -12,7 +12,10 @@ use super::{
     rows::{BellRow, VersionRow},
     statement::sql,
 };
-use crate::core::{model::TaskId, queue::Bell};
+use crate::core::{
+    model::TaskId,
+    queue::{Bell, Side},
+};
 
 /// Rows per statement.
 const BATCH: i64 = 1_000;
@@ -26,16 +29,17 @@ struct NextRow {
 impl Store {
     /// Marks up to a thousand due tasks as ready. Their doorbells are to be rung after the commit; a crash in between
     /// is a lost doorbell, and those are found.
-    pub async fn take_due(&self) -> Result<(Vec<Bell>, Vec<(TaskId, i32)>), StoreError> {
+    pub async fn take_due(&self) -> Result<(Vec<(Bell, Side)>, Vec<(TaskId, i32)>), StoreError> {
         const TAKE: &str = "
             WITH due AS MATERIALIZED (
                 SELECT t.id FROM tasks t WHERE t.status = 'PENDING' AND t.due_at <= (SELECT clock_timestamp())
                 ORDER BY t.due_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED)
             UPDATE tasks t SET due_at = NULL, ready_at = clock_timestamp(), version = t.version + 1
-            FROM due WHERE t.id = due.id RETURNING t.id, t.queue, t.priority, t.version";
+            FROM due WHERE t.id = due.id
+            RETURNING t.id, t.queue, t.priority, t.version, t.delivery > 0 AS once_taken";
         let rows: Vec<BellRow> = self.rows(sql("take_due", TAKE).bind::<BigInt, _>(BATCH)).await?;
         let changed = rows.iter().map(|row| (row.id.into(), row.version)).collect();
-        Ok((rows.into_iter().map(Bell::from).collect(), changed))
+        Ok((rows.into_iter().map(Into::into).collect(), changed))
     }
 
     /// How long until the next task is due or expires; zero when one is or has. `None` when none waits for a time.

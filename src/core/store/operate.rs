@@ -9,7 +9,7 @@ use super::{
 };
 use crate::core::{
     model::{Scope, TaskId},
-    queue::Bell,
+    queue::{Bell, Side},
 };
 
 /// Ids per step of a bulk action.
@@ -20,8 +20,8 @@ pub const COUNT_LIMIT: i64 = 10_000;
 /// Tasks that a statement changed: what to ring, and whom to tell.
 #[derive(Debug, Default)]
 pub struct Changed {
-    /// One per task, wherever it stands now.
-    pub bells: Vec<Bell>,
+    /// One per task, wherever it stands now, with the end of the list where it belongs.
+    pub bells: Vec<(Bell, Side)>,
     /// The same tasks, with the versions that this gave them.
     pub versions: Vec<(TaskId, i32)>,
 }
@@ -29,7 +29,7 @@ pub struct Changed {
 impl From<Vec<BellRow>> for Changed {
     fn from(rows: Vec<BellRow>) -> Self {
         let versions = rows.iter().map(|row| (row.id.into(), row.version)).collect();
-        Changed { bells: rows.into_iter().map(Bell::from).collect(), versions }
+        Changed { bells: rows.into_iter().map(Into::into).collect(), versions }
     }
 }
 
@@ -52,7 +52,7 @@ impl Store {
             ), history AS (
                 INSERT INTO task_events (task_id, seq, delivery, attempt, status, worker_id, error)
                 SELECT id, seq, delivery, attempt, 'CANCELLED', worker_id, error FROM cancelled)
-            SELECT id, queue, priority, version FROM cancelled";
+            SELECT id, queue, priority, version, delivery > 0 AS once_taken FROM cancelled";
         let statement = sql("cancel", CANCEL)
             .with_defect("cancel-unconditional", "AND t.status IN ('PENDING', 'RUNNING')", "")
             .with_defect("cancel-unconditional", "last_error = NULL", "last_error = NULL, result = NULL");
@@ -80,7 +80,7 @@ impl Store {
             ), history AS (
                 INSERT INTO task_events (task_id, seq, delivery, attempt, status, message)
                 SELECT id, seq, delivery, 1, 'PENDING', 'retried by an operator' FROM retried)
-            SELECT id, queue, priority, version FROM retried";
+            SELECT id, queue, priority, version, delivery > 0 AS once_taken FROM retried";
         let statement =
             sql("retry", RETRY).with_defect("delivery-reset", "failures = 0,", "failures = 0, delivery = 0,");
         self.change(statement, ids, scope).await

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::core::{
     model::{TaskId, WorkerId},
-    queue::Bell,
+    queue::{Bell, Side},
 };
 
 /// Rows per statement: enough to be quick, few enough to hold no lock for long.
@@ -36,7 +36,7 @@ macro_rules! return_locked {
         ), history AS (
             INSERT INTO task_events (task_id, seq, delivery, attempt, status, message, worker_id)
             SELECT id, seq, delivery, attempt, 'PENDING', $2, $1 FROM returned)
-        SELECT id, queue, priority, version FROM returned"
+        SELECT id, queue, priority, version, delivery > 0 AS once_taken FROM returned"
     };
 }
 
@@ -116,6 +116,13 @@ struct StolenRow {
 impl From<BellRow> for Bell {
     fn from(row: BellRow) -> Self {
         Bell { id: row.id.into(), queue: row.queue, priority: priority_of(row.priority) }
+    }
+}
+
+impl From<BellRow> for (Bell, Side) {
+    fn from(row: BellRow) -> Self {
+        let side = Side::of(row.once_taken);
+        (row.into(), side)
     }
 }
 

@@ -355,4 +355,7 @@ pub(super) struct BellRow {
     pub(super) priority: i16,
     #[diesel(sql_type = Integer)]
     pub(super) version: i32,
+    /// Started before: it rings before everything that never was.
+    #[diesel(sql_type = Bool)]
+    pub(super) once_taken: bool,
 }
