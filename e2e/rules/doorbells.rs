@@ -81,6 +81,34 @@ fn once_taken_tasks_ring_at_the_end_that_is_popped_next() {
     worker.stop();
 }
 
+/// A Redis that knows no command newer than 5.0: what the dead hold is given back all the same.
+#[test]
+fn an_old_redis_gives_back_what_the_dead_hold() {
+    let services = Services::private();
+    let deployment = Deployment::on(&services).with_test_types().set("APP_LEASE", "2s");
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let redis = |words: &[&str]| deployment.redis::<redis::Value>(words);
+    let newer = ["-lmove", "-blmove", "-lmpop", "-blmpop", "-lpos", "-getex", "-getdel", "-copy", "-eval_ro"];
+    redis(&[&["ACL", "SETUSER", "default"], newer.as_slice()].concat());
+    let [older, newer] = [0; 2].map(|_| client.submit(&count(1, 0)));
+    until("there is an epoch", LONG, || {
+        let epoch = deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);
+        epoch.filter(|epoch| !epoch.contains(' ')).map(drop)
+    });
+    let dead = ulid::Ulid::from_parts(1, 2).to_string();
+    let inflight = format!("v1:inflight:{{default}}:normal:{dead}");
+    redis(&["DEL", READY]);
+    redis(&["LPUSH", &inflight, &older, &newer]);
+    let mut worker = deployment.start(&["work", "--queue", "elsewhere"]);
+    let given_back = until("the list of the dead is empty", LONG, || {
+        let left = deployment.redis::<usize>(&["LLEN", &inflight]);
+        (left == 0).then(|| deployment.redis::<Vec<String>>(&["LRANGE", READY, "0", "-1"]))
+    });
+    assert_eq!(given_back, [newer, older], "the older one is popped first");
+    worker.stop();
+}
+
 #[test]
 fn a_server_rings_again_when_redis_comes_back_empty() {
     let proxy = Proxy::before(Services::shared().redis.port());

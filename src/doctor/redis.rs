@@ -6,8 +6,8 @@ use crate::{
     core::queue::inspect::{self, Facts},
 };
 
-/// LMOVE came with it.
-const OLDEST: (u64, u64) = (6, 2);
+/// Before it, a script that has asked for the time may not write: that of the rate limit does both.
+const OLDEST: (u64, u64) = (5, 0);
 /// The share of `maxmemory` beyond which it is nearly full, in percent.
 const NEARLY_FULL: u64 = 90;
 
@@ -28,9 +28,9 @@ fn look_at(findings: &mut Findings, facts: &Facts) {
     let mut parts = facts.version.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     match version < OLDEST {
-        true => findings.fail(
-            format!("{} has no LMOVE, without which what dead workers hold is not given back", facts.version),
-            "Redis 6.2 or newer, or Valkey",
+        true => findings.warn(
+            format!("{} cannot keep APP_RATE_LIMIT: every caller passes", facts.version),
+            "Redis 5 or newer, or Valkey",
         ),
         false => findings.ok(&facts.version),
     }

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context as _;
-use redis::Client;
 
 use super::{RESPONSE_TIMEOUT, connection_config};
 use crate::config;
@@ -33,9 +32,7 @@ pub struct Facts {
 /// Asks, once.
 pub async fn inspect(redis: &config::Redis) -> anyhow::Result<Facts> {
     let asked = async {
-        let client = Client::open(redis.redis_url.expose()).map_err(|_| {
-            anyhow::anyhow!("REDIS_URL is not a Redis URL: write redis://user:password@host:port/database")
-        })?;
+        let client = super::client(redis)?;
         let config = connection_config(RESPONSE_TIMEOUT);
         let mut conn = client.get_multiplexed_async_connection_with_config(&config).await.context("no connection")?;
         let mut text = String::new();

@@ -47,6 +47,20 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Elements per reading of a list.
 const CHUNK: isize = 5_000;
 
+/// Ids that are given back at a time.
+const GIVEN_BACK: usize = 500;
+/// Moves up to ARGV[1] ids from the left of KEYS[1] to the right of KEYS[2]. Commands of every Redis and Valkey.
+const GIVE_BACK: &str = "
+    local moved = 0
+    while moved < tonumber(ARGV[1]) do
+        local id = redis.call('LINDEX', KEYS[1], 0)
+        if not id then break end
+        redis.call('RPUSH', KEYS[2], id)
+        redis.call('LPOP', KEYS[1])
+        moved = moved + 1
+    end
+    return moved";
+
 /// A doorbell: a task that may be taken from a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bell {
@@ -121,26 +135,7 @@ fn is_away(error: &RedisError) -> bool {
 impl Queue {
     /// Makes the handle. Redis need not be there: everything works without it, later.
     pub fn new(redis: &config::Redis, metrics: &Metrics) -> anyhow::Result<Self> {
-        let url = redis.redis_url.expose();
-        let info = url.into_connection_info().map_err(|_| {
-            anyhow::anyhow!(
-                "REDIS_URL is not a Redis URL: write redis://user:password@host:port/database, or rediss:// for TLS"
-            )
-        })?;
-        // Without these a connection that leads nowhere any more is never noticed by who only listens on it.
-        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(2 * KEEPALIVE);
-        let info = info.set_tcp_settings(tcp);
-        let client = match &redis.redis_ca {
-            None => Client::open(info),
-            Some(file) => {
-                let root =
-                    std::fs::read(file).with_context(|| format!("APP_REDIS_CA: cannot read {}", file.display()))?;
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root) })
-            }
-        };
-        let client = client
-            .map_err(|error| anyhow::anyhow!("REDIS_URL, or APP_REDIS_CA, cannot be used: {}", error.category()))?;
+        let client = client(redis)?;
         let manager =
             Manager::new_with_config(client.get_connection_info().clone(), connection_config(RESPONSE_TIMEOUT))
                 .map_err(|_| anyhow::anyhow!("REDIS_URL is not a Redis URL"))?;
@@ -216,17 +211,19 @@ impl Queue {
     }
 
     /// Moves every id of an in-flight list back to where it came from, to the end that is popped next, oldest last so
-    /// that it is popped first. Single-command moves: a crash in between leaves each id in one of the two lists.
+    /// that it is popped first. Pushed before it is removed, so that a Redis that is full refuses and loses nothing, and
+    /// each call whole. LMOVE does it for one id, and not before Redis 6.2.
     pub async fn drain(&self, list: &Inflight) -> anyhow::Result<usize> {
         let from = keys::inflight(&list.queue, list.priority, list.worker);
         let to = keys::ready(&list.queue, list.priority);
         let mut moved = 0;
         loop {
-            let mut step = redis::cmd("LMOVE");
-            step.arg(&from).arg(&to).arg("LEFT").arg("RIGHT");
-            match self.command::<Option<String>>(&step).await? {
-                Some(_) => moved += 1,
-                None => return Ok(moved),
+            let mut step = redis::cmd("EVAL");
+            step.arg(GIVE_BACK).arg(2).arg(&from).arg(&to).arg(GIVEN_BACK);
+            let some: usize = self.command(&step).await?;
+            moved += some;
+            if some < GIVEN_BACK {
+                return Ok(moved);
             }
         }
     }
@@ -325,6 +322,28 @@ impl Queue {
         };
         Ok(self.health.note(command.query_async(&mut conn).await)?)
     }
+}
+
+/// The client, by these settings.
+fn client(redis: &config::Redis) -> anyhow::Result<Client> {
+    let url = redis.redis_url.expose();
+    let info = url.into_connection_info().map_err(|_| {
+        anyhow::anyhow!(
+            "REDIS_URL is not a Redis URL: write redis://user:password@host:port/database, or rediss:// for TLS"
+        )
+    })?;
+    // Without these a connection that leads nowhere any more is never noticed by who only listens on it.
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(2 * KEEPALIVE);
+    let info = info.set_tcp_settings(tcp);
+    let client = match &redis.redis_ca {
+        None => Client::open(info),
+        Some(file) => {
+            let root = std::fs::read(file).with_context(|| format!("APP_REDIS_CA: cannot read {}", file.display()))?;
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root) })
+        }
+    };
+    client.map_err(|error| anyhow::anyhow!("REDIS_URL, or APP_REDIS_CA, cannot be used: {}", error.category()))
 }
 
 /// Where it is, for traces.
