@@ -1,15 +1,11 @@
 //! Doorbells: what Redis has lost is found and rung again. By the epoch, when it has lost everything; by membership,
 //! when single ones are missing. Never by comparing counts: two errors can cancel out.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Worker, pace};
+use super::{Worker, pace, unseen::Unseen};
 use crate::{
     core::{
         doorbells,
@@ -57,13 +53,13 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
 /// list while this goes on is seen in the second one. Returns how many were rung.
 async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usize> {
     let (store, queue) = (&worker.core.store, &worker.core.queue);
-    let mut missing: HashSet<TaskId> = HashSet::new();
+    let mut waiting: Vec<TaskId> = Vec::new();
     let mut queues: BTreeSet<String> = BTreeSet::new();
     let mut last: Option<Waiting> = None;
     loop {
         let page = store.ready(last.as_ref(), SETTLED).await?;
         for part in &page {
-            missing.extend(&part.ids);
+            waiting.extend(&part.ids);
             if !queues.contains(&part.queue) {
                 queues.insert(part.queue.clone());
             }
@@ -73,33 +69,24 @@ async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usi
             break;
         }
     }
+    let mut missing = Unseen::from(waiting);
     if missing.is_empty() {
         return Ok(0);
     }
     for name in &queues {
         for priority in Priority::ALL {
-            queue
-                .ready_ids(name, priority, |id| {
-                    missing.remove(&id);
-                })
-                .await?;
+            queue.ready_ids(name, priority, |id| missing.see(id)).await?;
         }
     }
     for list in queue.inflight_lists().await? {
-        queue
-            .inflight_ids(&list, |id| {
-                missing.remove(&id);
-            })
-            .await?;
+        queue.inflight_ids(&list, |id| missing.see(id)).await?;
     }
     // Emptied while we looked: all of it is rung at the next turn, and rung twice if we rang as well.
     if missing.is_empty() || doorbells::shown(&worker.core).await? != epoch {
         return Ok(0);
     }
-    let mut missing: Vec<TaskId> = missing.into_iter().collect();
-    missing.sort_unstable();
     let mut rung = 0;
-    for some in missing.chunks(RECHECKED) {
+    for some in missing.left().chunks(RECHECKED) {
         let bells = store.still_ready(some).await?;
         rung += bells.len();
         queue.outlet().ring_each(bells);

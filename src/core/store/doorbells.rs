@@ -20,7 +20,7 @@ use crate::core::{
 };
 
 /// Ids per reading.
-const BATCH: i64 = 5_000;
+const BATCH: i64 = 10_000;
 
 /// Ready tasks of one queue and priority: a part of what waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,17 +147,17 @@ impl Store {
     /// answer is the end.
     ///
     /// Walks along the index of what is ready, whatever else the table holds, and returns the ids of a part as one
-    /// value: a row for each would cost several times as much on both sides, and this is read all the time.
+    /// value: a row for each would cost several times as much on both sides, and this is read all the time. The page is
+    /// not materialized, so that its order is known and nothing is sorted for the grouping: half of the time.
     pub async fn ready(&self, after: Option<&Waiting>, for_at_least: Duration) -> Result<Vec<Waiting>, StoreError> {
         const READY: &str = "
-            WITH page AS MATERIALIZED (
-                SELECT queue, priority, (delivery = 0) AS fresh, id FROM tasks
-                WHERE status = 'PENDING' AND due_at IS NULL
-                  AND (queue, priority, (delivery = 0), id) > ($1, $2, $3, $4)
-                  AND ready_at <= (SELECT clock_timestamp()) - $5 * interval '1 ms'
-                ORDER BY queue, priority, (delivery = 0), id LIMIT $6)
             SELECT queue, priority, fresh, string_agg(uuid_send(id), ''::bytea) AS ids
-            FROM page GROUP BY queue, priority, fresh ORDER BY queue, priority, fresh";
+            FROM (SELECT queue, priority, (delivery = 0) AS fresh, id FROM tasks
+                  WHERE status = 'PENDING' AND due_at IS NULL
+                    AND (queue, priority, (delivery = 0), id) > ($1, $2, $3, $4)
+                    AND ready_at <= (SELECT clock_timestamp()) - $5 * interval '1 ms'
+                  ORDER BY queue, priority, (delivery = 0), id LIMIT $6) AS page
+            GROUP BY queue, priority, fresh ORDER BY queue, priority, fresh";
         let last = after.and_then(|part| part.ids.last().map(|id| (part, *id)));
         // Before the first: no queue has an empty name.
         let (queue, priority, fresh, id) = last.map_or((String::new(), 0, false, Uuid::nil()), |(part, id)| {
