@@ -63,6 +63,30 @@ fn a_second_signal_hands_everything_back_at_once() {
     }
 }
 
+/// Neither store says anything any more. Told twice, a worker gives up on both of them together, and not one after the
+/// other: the lease does the rest.
+#[test]
+fn a_second_signal_waits_for_no_store() {
+    let [postgres, redis] = [Services::shared().postgres.port(), Services::shared().redis.port()].map(Proxy::before);
+    let house = House::of(deployment().set("APP_GRACE", "1h").set("APP_LEASE", "30s"));
+    let id = house.submit(count(900, 100));
+    let (database_url, redis_url) =
+        (house.deployment.database_url_by(&postgres), house.deployment.redis_url_by(&redis));
+    let mut leaving = house.deployment.work_with(&[("DATABASE_URL", &database_url), ("REDIS_URL", &redis_url)]);
+    wait_status(&house.sql, &id, "RUNNING");
+    leaving.signal(Signal::SIGTERM);
+    leaving.wait_for_line("draining");
+    for proxy in [&postgres, &redis] {
+        proxy.set(Direction::ToServer, Flow::Swallow);
+        proxy.set(Direction::ToClient, Flow::Swallow);
+    }
+    let began = Instant::now();
+    leaving.signal(Signal::SIGTERM);
+    assert_eq!(leaving.wait_exit(LONG).code(), Some(143));
+    // About a second on an idle machine; one store after the other, it was eight.
+    assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
+}
+
 /// A handler that ignores every request is handed back as it is, and holds nobody up.
 #[test]
 fn who_does_not_stop_is_left_behind() {

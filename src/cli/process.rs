@@ -41,7 +41,9 @@ where
         role(stop.clone()).await?;
         Ok(stop.exit_code())
     });
-    runtime.shutdown_timeout(LAST_THREADS);
+    // Who was told twice waits for threads only as long as it takes to let go of the children of tasks.
+    let made_to_leave = matches!(outcome, Ok(Some(_)));
+    runtime.shutdown_timeout(if made_to_leave { LAST_THREADS / 5 } else { LAST_THREADS });
     match outcome {
         Ok(Some(code)) => ExitCode::from(code),
         Ok(None) => ExitCode::SUCCESS,

@@ -23,7 +23,12 @@ mod unwritten;
 mod vitals;
 mod writer;
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 
@@ -50,6 +55,11 @@ use writer::Writer;
 
 /// How long a worker that leaves waits for PostgreSQL to hear of it.
 const SIGN_OFF: Duration = Duration::from_secs(2);
+
+/// How long it waits for everything together once it was told twice, and what is left for each step in any case: a
+/// store that answers takes milliseconds.
+const AT_ONCE: Duration = Duration::from_millis(800);
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// One incarnation, as its loops share it.
 pub(crate) struct Worker {
@@ -130,7 +140,12 @@ async fn introduce(
     };
     loop {
         vitals.beat();
-        match core.store.introduce(&introduction).await {
+        // A row that nobody hears of is over with its lease.
+        let introduced = tokio::select! {
+            () = shutdown.drain.cancelled() => return Ok(None),
+            introduced = core.store.introduce(&introduction) => introduced,
+        };
+        match introduced {
             Ok(()) => break,
             Err(StoreError::Unavailable(why)) => tracing::warn!("cannot register this worker yet: {why}"),
             Err(refused) => return Err(refused.into()),
@@ -159,9 +174,38 @@ async fn introduce(
     Ok(Some(Arc::new(worker)))
 }
 
+/// How long the steps of leaving may take, whatever is away.
+struct Farewell {
+    told_twice: CancellationToken,
+    until: OnceLock<Instant>,
+}
+
+impl Farewell {
+    fn new(shutdown: &Shutdown) -> Self {
+        Self { told_twice: shutdown.leave.clone(), until: OnceLock::new() }
+    }
+
+    /// Does this step unless it takes too long: [`SIGN_OFF`], and from the second signal on what is left of
+    /// [`AT_ONCE`].
+    async fn within<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        let hurried = async {
+            self.told_twice.cancelled().await;
+            let until = *self.until.get_or_init(|| Instant::now() + AT_ONCE);
+            tokio::time::sleep(until.saturating_duration_since(Instant::now()).max(MOMENT)).await;
+        };
+        tokio::select! {
+            biased;
+            done = step => Some(done),
+            () = hurried => None,
+            () = tokio::time::sleep(SIGN_OFF) => None,
+        }
+    }
+}
+
 /// One incarnation's life.
 async fn live(worker: Arc<Worker>, shutdown: &Shutdown) -> End {
     let heartbeat = Heartbeat::start(worker.clone());
+    let farewell = Farewell::new(shutdown);
     let stop_loops = CancellationToken::new();
     let loops = TaskTracker::new();
     loops.spawn(or_abort("writer", writer::run(worker.clone(), heartbeat.unbroken(), stop_loops.clone())));
@@ -195,23 +239,29 @@ async fn live(worker: Arc<Worker>, shutdown: &Shutdown) -> End {
         worker.core.metrics.work.draining.set(1);
     }
     match end {
-        End::Left => drain(&worker, &fetching, shutdown).await,
+        End::Left => drain(&worker, &fetching, shutdown, &farewell).await,
         End::Dead => {
-            stop_attempts(&worker, StopReason::Lost).await;
-            // What had finished before anybody took it is still offered: the fence decides.
-            let _ = tokio::time::timeout(worker.settings.stop_timeout, worker.writer.flushed()).await;
+            let stopped = async {
+                stop_attempts(&worker, StopReason::Lost).await;
+                // What had finished before anybody took it is still offered: the fence decides.
+                let _ = tokio::time::timeout(worker.settings.stop_timeout, worker.writer.flushed()).await;
+            };
+            tokio::select! {
+                () = stopped => {}
+                () = shutdown.leave.cancelled() => {}
+            }
         }
     }
     stop_loops.cancel();
     // A turn that waits for a store that is away is left behind.
-    let _ = tokio::time::timeout(SIGN_OFF, loops.wait()).await;
+    farewell.within(loops.wait()).await;
     // The heartbeat goes last: until here the attempts were this worker's.
     heartbeat.stop();
     if matches!(end, End::Left) {
-        match tokio::time::timeout(SIGN_OFF, worker.core.store.leave(worker.id)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!("could not sign off: {error}; the lease runs out by itself"),
-            Err(_) => tracing::warn!("could not sign off in time; the lease runs out by itself"),
+        match farewell.within(worker.core.store.leave(worker.id)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!("could not sign off: {error}; the lease runs out by itself"),
+            None => tracing::warn!("could not sign off in time; the lease runs out by itself"),
         }
         tracing::info!(worker.id = %worker.id, "worker stopped");
     }
@@ -234,7 +284,7 @@ fn abort_worker(why: &str) -> ! {
 
 /// Leaves in good order: lets tasks finish for the grace, asks the rest to stop, and hands back who did not finish.
 /// Nothing is charged. A second signal hands everything back at once.
-async fn drain(worker: &Arc<Worker>, fetching: &TaskTracker, shutdown: &Shutdown) {
+async fn drain(worker: &Arc<Worker>, fetching: &TaskTracker, shutdown: &Shutdown, farewell: &Farewell) {
     tracing::info!(running = worker.held.running(), grace = ?worker.settings.grace, "draining: nothing new is taken");
     let draining = worker.clone();
     // Nobody waits for this: it only informs, and PostgreSQL may be away.
@@ -261,10 +311,10 @@ async fn drain(worker: &Arc<Worker>, fetching: &TaskTracker, shutdown: &Shutdown
             "handed back: its worker was told twice to leave"
         }
     };
-    hand_back_all(worker, reason).await;
-    let _ = tokio::time::timeout(SIGN_OFF, release_lists(worker)).await;
+    // Beside each other: one of the two stores may be away, and the other one should still hear of it.
+    tokio::join!(farewell.within(hand_back_all(worker, reason)), farewell.within(release_lists(worker)));
     // What was rung just now must be on its way before the process ends.
-    let _ = tokio::time::timeout(SIGN_OFF, worker.core.queue.outlet().flushed()).await;
+    farewell.within(worker.core.queue.outlet().flushed()).await;
 }
 
 /// Gives back the doorbells that were not claimed. Others would do it when they find this worker dead.
