@@ -363,6 +363,9 @@ impl Fetch {
         });
         loop {
             let limit = slots.len();
+            // From before the claim on: a task that ends while the claim is on its way may be what the next one waits for.
+            let mut slot_freed = pin!(worker.slot_freed.notified());
+            slot_freed.as_mut().enable();
             let claimed = worker.core.store.claim_from_table(worker.id, queue, limit, &worker.types).await;
             let full = match claimed {
                 Ok(claimed) => {
@@ -383,7 +386,7 @@ impl Fetch {
                 if !full {
                     tokio::select! {
                         () = pace::jittered(Duration::from_secs(1)) => {}
-                        () = worker.slot_freed.notified() => {}
+                        () = slot_freed => {}
                     }
                 }
                 free_slots(semaphore).await
