@@ -78,6 +78,35 @@ fn servers_that_refuse_or_are_away() {
 }
 
 #[test]
+fn a_wait_that_is_over_tells_the_status_of_now() {
+    let task = |status: &str, more: &str| {
+        format!(
+            r#"{{"task_id":"{ID}","task_type":"t","status":"{status}","queue":"default","priority":"normal","attempt":1,
+                "max_attempts":4,"metadata":{{}},"created_at":"2026-01-01T00:00:00Z"{more}}}"#
+        )
+    };
+    const ID: &str = "01M855Z9FNVC7F7BJMWV67JG2H";
+    let answers = |now: String| {
+        let early = task("PENDING", "");
+        HttpServer::start(move |request, _| match request.path.split_once("?wait=") {
+            Some((_, "0")) => Reply::Whole(200, vec![], early.clone().into_bytes()),
+            // Held for longer than the wait.
+            Some(_) => Reply::Silence,
+            None => Reply::Whole(200, vec![], now.clone().into_bytes()),
+        })
+    };
+    let server = answers(task("RUNNING", r#","progress":{"current":2,"percent":40.0}"#));
+    let done = run_at(&server.url(""), &["get", ID, "--wait=1s"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(10), ""), "{}", done.output());
+    assert!(done.stderr.contains("The wait is over. The task goes on (RUNNING 40 %)"), "{}", done.stderr);
+
+    let server = answers(task("SUCCESS", r#","result":{"sum":7}"#));
+    let done = run_at(&server.url(""), &["get", ID, "--wait=1s"]);
+    assert_eq!(done.code, Some(0), "{}", done.output());
+    assert!(done.stdout.contains("\"sum\": 7"), "{}", done.stdout);
+}
+
+#[test]
 fn bad_usage() {
     let house = House::open();
     for arguments in [

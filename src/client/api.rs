@@ -56,6 +56,8 @@ pub struct Request<'a> {
     body: Option<String>,
     repeat: Repeat,
     hold: Duration,
+    /// For the answer, beside the time that it is held.
+    limit: Duration,
 }
 
 /// When a request may be sent again.
@@ -104,6 +106,7 @@ impl<'a> Request<'a> {
             body: None,
             repeat: Repeat::Always,
             hold: Duration::ZERO,
+            limit: ANSWER,
         }
     }
 
@@ -121,6 +124,11 @@ impl<'a> Request<'a> {
     pub fn with_key(mut self, key: &str) -> Self {
         self.headers.push(("idempotency-key", key.to_owned()));
         Self { repeat: Repeat::Always, ..self }
+    }
+
+    /// Of an answer that is not waited for any longer than this.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// Of an answer that the server holds for so long.
@@ -209,6 +217,11 @@ impl Api {
         }
     }
 
+    /// A request that is worth one try and no word: for what is good to know and not needed.
+    pub fn try_once(&self, request: &Request<'_>) -> Option<Answer> {
+        self.once(request).ok()
+    }
+
     fn once(&self, request: &Request<'_>) -> Result<Answer, Mishap> {
         let began = Instant::now();
         let broken = |error: http::Error| Mishap::Final(Failure::usage(error.to_string()));
@@ -216,7 +229,7 @@ impl Api {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
-        let limit = ANSWER + request.hold;
+        let limit = request.limit + request.hold;
         let answered = match &request.body {
             None => self.agent.run(
                 self.agent.configure_request(builder.body(()).map_err(broken)?).timeout_global(Some(limit)).build(),

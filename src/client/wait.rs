@@ -19,6 +19,8 @@ use crate::config;
 
 /// After a failed poll.
 const PAUSE: Duration = Duration::from_secs(2);
+/// For the last look, when the wait is over: whoever set a limit does not wait much longer for its status.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// How long to wait at most; `None` is as long as it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,15 @@ pub fn wait(session: &Session, id: &str, limit: Limit, following: &Following) ->
                 return Ok(exit);
             }
             Err(_) => {
+                // What the last poll told may be as old as the whole wait.
+                let path = format!("/tasks/{id}");
+                if let Some(answer) = session.api.try_once(&Request::get(&path).within(LAST_LOOK)) {
+                    let task: Task = wire::read(&answer.body)?;
+                    if task.status.is_final() {
+                        return ended(session, &task, &answer.body);
+                    }
+                    last = Some(task);
+                }
                 leave(session, "The wait is over.", &[going(id, last.as_ref())]);
                 return Ok(Exit::WaitOver);
             }
