@@ -322,7 +322,7 @@ impl Bench {
             Event::Retry => store.retry(&ids, &Scope::All).await?.versions.into_iter().map(|(id, _)| id).collect(),
             Event::Expire => store.expire().await?.into_iter().map(|(id, _)| id).collect(),
             Event::TakeDue => store.take_due().await?.0.into_iter().map(|(bell, _)| bell.id).collect(),
-            Event::PutOffUnknown { delivery } => Told::Count(store.put_off_unknown(&deliveries(delivery)).await?),
+            Event::PutOffUnknown { delivery } => Told::Count(store.put_off_unknown(&deliveries(delivery)).await?.len()),
         })
     }
 

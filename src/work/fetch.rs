@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Worker, attempt, pace};
+use super::{Worker, attempt, pace, unknown::Unknown};
 use crate::{
     core::{
         faults::mutant,
@@ -57,6 +57,7 @@ struct Fetch {
     compared: bool,
     /// Since when nothing has come, and whether the last look found that there was something.
     hungry: Option<(Instant, bool)>,
+    unknown: Unknown,
 }
 
 /// What a claim came to, for the rhythm of the loop.
@@ -91,6 +92,7 @@ async fn take_and_claim(worker: Arc<Worker>, queue: String, slots: Arc<Semaphore
         compared_at: Some(Instant::now()),
         compared: false,
         hungry: None,
+        unknown: Unknown::default(),
     };
     loop {
         // Stopping drops whatever waits here, the blocking pop included. A claim in its middle is not dropped.
@@ -308,13 +310,15 @@ impl Fetch {
         };
         let unknown: Vec<(TaskId, i32)> = reasons.iter().filter_map(unknown).collect();
         if !unknown.is_empty() {
-            tracing::warn!(
-                queue = self.queue,
-                tasks = unknown.len(),
-                "gave back tasks whose type this worker does not know"
-            );
             // Before their doorbells are acknowledged: failed, they are still in the own list.
-            self.worker.core.store.put_off_unknown(&unknown).await?;
+            let types = self.worker.core.store.put_off_unknown(&unknown).await?;
+            for name in self.unknown.news(types, Instant::now()) {
+                tracing::warn!(
+                    queue = self.queue,
+                    task.r#type = name,
+                    "this worker does not know the type of tasks that wait: they are left to another one"
+                );
+            }
         }
         let mut next = Next::Again;
         for (taken, (id, why)) in rest.into_iter().zip(reasons) {

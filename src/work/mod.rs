@@ -18,6 +18,7 @@ mod pace;
 mod seen;
 mod sweep;
 mod tally;
+mod unknown;
 mod unseen;
 mod unwritten;
 mod vitals;

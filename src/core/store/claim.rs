@@ -104,6 +104,12 @@ const CLAIM_FROM_TABLE: &str = concat!(
 );
 
 #[derive(QueryableByName)]
+struct TypeRow {
+    #[diesel(sql_type = Text)]
+    task_type: String,
+}
+
+#[derive(QueryableByName)]
 struct WhyRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
@@ -193,8 +199,8 @@ impl Store {
     }
 
     /// Puts tasks whose type this worker does not know about five seconds off, uncharged: in a rollout some other
-    /// worker knows them. Guarded by the delivery that was read.
-    pub async fn put_off_unknown(&self, tasks: &[(TaskId, i32)]) -> Result<usize, StoreError> {
+    /// worker knows them. Guarded by the delivery that was read. Returns the type of each.
+    pub async fn put_off_unknown(&self, tasks: &[(TaskId, i32)]) -> Result<Vec<String>, StoreError> {
         const PUT_OFF: &str = "
             WITH unknown AS (SELECT * FROM unnest($1, $2) AS u(id, delivery)),
             locked AS MATERIALIZED (
@@ -202,13 +208,12 @@ impl Store {
                 WHERE t.status = 'PENDING' AND t.due_at IS NULL ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)
             UPDATE tasks t SET ready_at = soon.at, due_at = soon.at, version = t.version + 1
             FROM locked, LATERAL (SELECT clock_timestamp() + (4 + 2 * random()) * interval '1 s' AS at) AS soon
-            WHERE t.id = locked.id";
+            WHERE t.id = locked.id RETURNING t.task_type";
         let (ids, deliveries): (Vec<TaskId>, Vec<i32>) = tasks.iter().copied().unzip();
-        self.run(
-            sql("put_off_unknown", PUT_OFF)
-                .bind::<Array<SqlUuid>, _>(uuids(&ids))
-                .bind::<Array<Integer>, _>(deliveries),
-        )
-        .await
+        let statement = sql("put_off_unknown", PUT_OFF)
+            .bind::<Array<SqlUuid>, _>(uuids(&ids))
+            .bind::<Array<Integer>, _>(deliveries);
+        let rows: Vec<TypeRow> = self.rows(statement).await?;
+        Ok(rows.into_iter().map(|row| row.task_type).collect())
     }
 }
