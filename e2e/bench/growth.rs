@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     CONNECTIONS, Size, drained, light_task,
     load::{get, load, post},
+    median,
 };
 use crate::harness::{App, Client, Deployment, LONG, Services, Sql};
 
@@ -98,11 +99,6 @@ fn list(client: &Client, query: &str, size: Size) -> f64 {
         })
         .collect();
     median(&mut times)
-}
-
-fn median(measured: &mut [f64]) -> f64 {
-    measured.sort_by(f64::total_cmp);
-    measured[measured.len() / 2]
 }
 
 /// Inserts tasks that ended over the last weeks: one in a hundred failed, in a queue of their own.

@@ -7,6 +7,7 @@
 mod growth;
 mod load;
 mod neighbours;
+mod overhead;
 mod rates;
 
 use std::time::Duration;
@@ -55,6 +56,11 @@ impl Size {
             eprintln!("figure: {what}: {median:.1} {unit} ({least:.1} to {most:.1})");
         }
     }
+}
+
+fn median(measured: &mut [f64]) -> f64 {
+    measured.sort_by(f64::total_cmp);
+    measured[measured.len() / 2]
 }
 
 /// The task of every load: it computes for microseconds.

@@ -99,6 +99,11 @@ impl HttpServer {
         format!("http://{}{path}", self.address)
     }
 
+    /// How many requests came so far.
+    pub fn asked(&self) -> usize {
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The requests so far, in the order in which they came.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
