@@ -165,6 +165,37 @@ fn the_policy_of_a_type_counts_on_a_replica_that_has_just_begun() {
 }
 
 #[test]
+fn a_queue_that_is_served_over_http_says_so() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    declare(&client, "thing", json!({})).expect(200);
+    let waits = |id: &str| client.task(id)["pending_reason"].clone();
+    let served = || {
+        let queues = client.fetch("/queues").expect(200).json();
+        queues.as_array().unwrap().iter().find(|queue| queue["queue"] == "elsewhere").cloned()
+    };
+    let (first, second) = (submit(&client, 1), submit(&client, 2));
+    until("nobody is there", LONG, || (waits(&second) == "no_worker").then_some(()));
+    until("the queue says so", LONG, || (served()?["http_asked"] == false).then_some(()));
+    // Two types: what a heartbeat says of one is not what this has just said of both.
+    let task = take(&client, json!({"worker": "host-1/7", "task_types": ["other", "thing"], "lease": "5m"}));
+    assert_eq!(task["task_id"], json!(first));
+    until("it is known who serves the queue", LONG, || {
+        let queue = served()?;
+        (queue["http_asked"] == true && queue["http_workers"] == json!([{"worker": "host-1/7", "running": 1}]))
+            .then_some(())
+    });
+    until("the other one stands in line", LONG, || (waits(&second) == "ready").then_some(()));
+
+    // Who works for longer than asking counts is known by its heartbeats.
+    deployment.sql().change("UPDATE http_workers SET asked_at = asked_at - interval '10 min'", &[]);
+    until("nobody has asked for long", LONG, || (waits(&second) == "no_worker").then_some(()));
+    tell(&client, &task, "heartbeat", json!({})).expect(200);
+    until("the heartbeat counts", LONG, || (waits(&second) == "ready").then_some(()));
+}
+
+#[test]
 fn a_held_lease_gets_what_is_submitted_meanwhile_and_holds_no_connection() {
     let deployment = Deployment::new().set("APP_POSTGRES_POOL", 2);
     let mut serve = deployment.serve();

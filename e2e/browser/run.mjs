@@ -4,9 +4,10 @@ import { withBrowser } from "./browser.mjs";
 import * as work from "./work.mjs";
 import * as views from "./views.mjs";
 import * as outages from "./outages.mjs";
+import * as pages from "./pages.mjs";
 
 const [name, base, ...more] = process.argv.slice(2);
-const scenario = { ...work, ...views, ...outages }[name];
+const scenario = { ...work, ...views, ...outages, ...pages }[name];
 if (!scenario) throw new Error(`no scenario ${name}`);
 try {
   await withBrowser(base, (open, browser) => scenario({ open, browser, base, more }));

@@ -74,6 +74,8 @@ fn run_scenario(scenario: &str, address: SocketAddr, arguments: &[&str], mut out
         }
     }
     let status = node.wait().unwrap();
+    // `--nocapture` shows what a scenario has measured.
+    said.lines().filter(|line| line.starts_with("figure: ")).for_each(|line| eprintln!("{line}"));
     assert!(status.success(), "{scenario}:\n{said}{}", errors.join().unwrap_or_default());
 }
 

@@ -52,11 +52,20 @@ impl Queues {
                 queue.oldest_age_seconds.map_or_else(|| "-".to_owned(), seconds).into(),
                 format!("{:.1}", queue.throughput.ended_per_minute).into(),
                 empties_in(&queue).into(),
-                queue.workers.to_string().into(),
+                workers(&queue).into(),
             ]);
         }
         table.print(&session.screen)?;
         Ok(Exit::Done)
+    }
+}
+
+/// Those of its own, and those over HTTP: as many as hold a task, or that somebody asks.
+fn workers(queue: &Queue) -> String {
+    match (queue.http_workers.len(), queue.http_asked) {
+        (0, false) => queue.workers.to_string(),
+        (0, true) => format!("{} + HTTP", queue.workers),
+        (some, _) => format!("{} + {some} HTTP", queue.workers),
     }
 }
 

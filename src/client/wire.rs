@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -177,6 +180,11 @@ pub struct Queue {
     pub oldest_age_seconds: Option<f64>,
     pub slots: i64,
     pub workers: i64,
+    /// Empty from a server that does not tell.
+    #[serde(default)]
+    pub http_workers: Vec<IgnoredAny>,
+    #[serde(default)]
+    pub http_asked: bool,
     pub throughput: Throughput,
 }
 

@@ -228,7 +228,11 @@ impl Viewer {
             }
         };
         let counts = value(&CountsView::of(&counts));
-        let queues: Vec<_> = overview.queues.iter().map(|state| QueueView::new(state, Vec::new())).collect();
+        let queues: Vec<_> = overview
+            .queues
+            .iter()
+            .map(|state| QueueView::new(state, Vec::new()).served_by(&overview.http_workers))
+            .collect();
         let mut workers = value(&workers.iter().map(WorkerView::from).collect::<Vec<_>>());
         for worker in workers.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
             worker.remove("lease_age_seconds");

@@ -7,7 +7,7 @@ use super::memo::Memo;
 use crate::core::{
     StoreError, TaskFilter,
     model::{Scope, Status},
-    store::{QueueSample, QueueState, Store, WorkerState},
+    store::{HttpWorker, QueueSample, QueueState, Store, WorkerState},
 };
 
 /// All queues, with their samples.
@@ -16,6 +16,8 @@ pub struct Overview {
     pub queues: Vec<QueueState>,
     /// By queue and minute.
     pub samples: Vec<QueueSample>,
+    /// Who serves them over HTTP.
+    pub http_workers: Vec<HttpWorker>,
 }
 
 /// How many tasks there are in each state; see [`Store::counts`].
@@ -46,8 +48,9 @@ impl Panorama {
     /// All queues.
     pub async fn overview(&self) -> Result<Arc<Overview>, StoreError> {
         let read = async {
-            let (queues, samples) = tokio::try_join!(self.store.queues(None), self.store.samples(None))?;
-            Ok(Arc::new(Overview { queues, samples }))
+            let (queues, samples, http_workers) =
+                tokio::try_join!(self.store.queues(None), self.store.samples(None), self.store.http_workers())?;
+            Ok(Arc::new(Overview { queues, samples, http_workers }))
         };
         self.overview.get((), read).await
     }

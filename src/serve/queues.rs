@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Api, caller::Caller, problem::Problem, query::Query, task_view::Time};
 use crate::core::{
     model::is_queue_name,
-    store::{QueueSample, QueueState},
+    store::{HttpWorker, QueueSample, QueueState},
 };
 
 /// A queue on the wire.
@@ -31,9 +31,25 @@ pub struct QueueView<'a> {
     /// Slots of the live workers that serve it.
     slots: i64,
     workers: i64,
+    /// Workers over HTTP that hold its tasks, by the names that they gave themselves. Left out where only one queue was
+    /// asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_workers: Option<Vec<HttpWorkerView<'a>>>,
+    /// Whether workers over HTTP have asked for its tasks within 90 seconds, or renewed a lease. Left out likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_asked: Option<bool>,
     throughput: Throughput,
     /// The last hour, oldest first, one per minute; minutes in which nothing was seen are left out.
     samples: Vec<SampleView>,
+}
+
+/// A worker over HTTP.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HttpWorker")]
+struct HttpWorkerView<'a> {
+    worker: &'a str,
+    /// Tasks that it runs.
+    running: i64,
 }
 
 /// Per minute, over the last five minutes.
@@ -82,12 +98,26 @@ impl<'a> QueueView<'a> {
             oldest_age_seconds: state.oldest_age_seconds.map(tenths),
             slots: state.slots,
             workers: state.workers,
+            http_workers: None,
+            http_asked: None,
             throughput: Throughput {
                 started_per_minute: tenths(state.started_per_minute),
                 ended_per_minute: tenths(state.ended_per_minute),
             },
             samples,
         }
+    }
+
+    /// With those of `workers` that serve it.
+    pub fn served_by(mut self, workers: &'a [HttpWorker]) -> Self {
+        let mine = || workers.iter().filter(|worker| worker.queue == self.queue);
+        let view = |worker: &'a HttpWorker| {
+            let name = worker.worker.as_deref()?;
+            Some(HttpWorkerView { worker: name, running: worker.running })
+        };
+        self.http_asked = Some(mine().any(|worker| worker.worker.is_none()));
+        self.http_workers = Some(mine().filter_map(view).collect());
+        self
     }
 }
 
@@ -109,8 +139,11 @@ pub async fn queues(api: Data<Api>, _caller: Caller, request: HttpRequest) -> Re
     Query::of(&request, &[], None)?;
     let overview = api.panorama.overview().await?;
     let mut samples = samples_by_queue(&overview.samples);
-    let view = |state| QueueView::new(state, samples.remove(state.name.as_str()).unwrap_or_default());
-    let views: Vec<_> = overview.queues.iter().map(view).collect();
+    let mut views = Vec::with_capacity(overview.queues.len());
+    for state in &overview.queues {
+        let samples = samples.remove(state.name.as_str()).unwrap_or_default();
+        views.push(QueueView::new(state, samples).served_by(&overview.http_workers));
+    }
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "private, no-cache")).json(views))
 }
 

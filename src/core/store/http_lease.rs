@@ -50,6 +50,20 @@ pub struct Leased {
     pub until: DateTime<Utc>,
 }
 
+/// A worker over HTTP that serves a queue, as far as it is known: there is no row of its own, only what it asks and holds.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct HttpWorker {
+    /// The queue.
+    #[diesel(sql_type = Text)]
+    pub queue: String,
+    /// Its name for itself; `None` stands for all who ask for work and hold nothing, whose names are not kept.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub worker: Option<String>,
+    /// Tasks that it runs.
+    #[diesel(sql_type = BigInt)]
+    pub running: i64,
+}
+
 /// How the delivery of a token stands.
 #[derive(Debug, Clone)]
 pub struct LeaseStanding {
@@ -178,6 +192,24 @@ impl Store {
             .bind::<BigInt, _>(most as i64);
         let rows: Vec<CountRow> = self.rows(statement).await?;
         Ok(rows.first().map_or(0, |row| row.count as usize))
+    }
+
+    /// The workers over HTTP by queue: those that hold tasks, the first thousand, and queues where somebody has asked for
+    /// work lately.
+    pub async fn http_workers(&self) -> Result<Vec<HttpWorker>, StoreError> {
+        // Claimed by anybody else, a row has no lease of its own.
+        const WORKERS: &str = "
+            (SELECT t.queue, nullif(substr(claimed.message, length('leased by ') + 1), '') AS worker,
+                    count(*) AS running
+             FROM tasks t, LATERAL (
+                 SELECT e.message FROM task_events e
+                 WHERE e.task_id = t.id AND e.delivery = t.delivery AND e.status = 'RUNNING' LIMIT 1) AS claimed
+             WHERE t.status = 'RUNNING' AND t.lease_until > clock_timestamp()
+             GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 1000)
+            UNION ALL
+            SELECT DISTINCT h.queue, NULL, 0 FROM http_workers h
+            WHERE h.asked_at > clock_timestamp() - interval '90 s'";
+        self.rows(sql("http_workers", WORKERS)).await
     }
 
     /// Notes that somebody asks for tasks of these types from this queue.

@@ -51,7 +51,7 @@ pub use attempt::{Ending, Finish, Report, Standing, Written};
 pub use claim::NotClaimed;
 pub use credentials::{Grant, KeyState, NewKey, NewSession};
 pub use doorbells::{DoorbellState, Waiting};
-pub use http_lease::{Ask, LeaseStanding, Leased};
+pub use http_lease::{Ask, HttpWorker, LeaseStanding, Leased};
 pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};
 pub use list::{Counted, Listed, Matching};
 pub use look::{Present, StatusChange, WorkerState};

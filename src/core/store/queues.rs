@@ -126,7 +126,7 @@ struct PlaceRow {
 }
 
 impl Store {
-    /// The state of these queues, or, without names, of all that have a task that is not final, a live worker, a sample
+    /// The state of these queues, or, without names, of all that have a task that is not final, a worker, a sample
     /// of the last minutes or a row of their own. Sorted by name.
     pub async fn queues(&self, names: Option<Vec<String>>) -> Result<Vec<QueueState>, StoreError> {
         self.queue_states(names, CountReady::Here).await
@@ -167,7 +167,9 @@ impl Store {
             names AS (SELECT unnest($1) COLLATE "C" AS name
                       UNION SELECT queue FROM ready UNION SELECT queue FROM scheduled UNION SELECT queue FROM running
                       UNION SELECT queue FROM served UNION SELECT queue FROM recent
-                      UNION SELECT q.name FROM queues q WHERE $1 IS NULL)
+                      UNION SELECT q.name FROM queues q WHERE $1 IS NULL
+                      UNION SELECT h.queue FROM http_workers h
+                      WHERE $1 IS NULL AND h.asked_at > clock_timestamp() - interval '90 s')
             SELECT n.name, coalesce((SELECT q.paused FROM queues q WHERE q.name = n.name), false) AS paused,
                    coalesce(ready.tasks, 0) AS ready, coalesce(running.tasks, 0) AS running,
                    coalesce(scheduled.tasks, 0) AS scheduled,

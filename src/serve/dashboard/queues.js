@@ -47,11 +47,12 @@ function row(queue, failures) {
   const node = el("tr", {}, el("td", {}, el("a", { href: `/ui/tasks?queue=${encodeURIComponent(name)}` }, name)), state, ready, scheduled, running, oldest, done, failed, empties,
     el("td", { "data-label": "Ready, 60 min" }, el("div", { class: "sparkline" }, line.node, most)), el("td", { class: "r" }, button));
   return { node, update(queue) {
-    text(state, queue.paused ? "‖ paused" : queue.workers ? "running" : "no worker");
+    const http = (queue.http_workers || []).length;
+    text(state, queue.paused ? "‖ paused" : queue.workers ? "running" : http || queue.http_asked ? "over HTTP" : "no worker");
     text(ready, number(queue.ready));
     text(scheduled, number(queue.scheduled));
-    text(slots, `${number(queue.running)}/${number(queue.slots)}`);
-    text(workers, `${count(queue.workers, "worker")}, ${number(wanted(queue))} wanted`);
+    text(slots, number(queue.running) + (queue.slots ? `/${number(queue.slots)}` : ""));
+    text(workers, queue.workers || !queue.http_asked ? `${count(queue.workers, "worker")}, ${number(wanted(queue))} wanted` : http ? `${count(http, "worker")} over HTTP` : "asked for over HTTP");
     text(oldest, queue.oldest_age_seconds === null ? "–" : duration(queue.oldest_age_seconds * 1000));
     const { started_per_minute: starts, ended_per_minute: ends } = queue.throughput;
     text(done, ends >= 10 ? number(Math.round(ends)) : ends.toFixed(1));

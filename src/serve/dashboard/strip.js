@@ -58,10 +58,13 @@ function render() {
   const ages = queues.map((queue) => queue.oldest_age_seconds).filter((age) => age !== null);
   const alive = workers.filter((worker) => worker.state === "alive");
   const slots = queues.reduce((sum, queue) => sum + queue.slots, 0);
-  const running = queues.reduce((sum, queue) => sum + queue.running, 0);
+  const http = queues.flatMap((queue) => queue.http_workers || []);
+  // What runs over HTTP takes no slot.
+  const running = queues.reduce((sum, queue) => sum + queue.running, 0) - http.reduce((sum, worker) => sum + worker.running, 0);
+  const names = new Set(http.map((worker) => worker.worker)).size;
   text(parts.oldest, ages.length ? `oldest wait ${duration(1000 * Math.max(...ages))}` : "nothing waits");
-  text(parts.workers, count(alive.length, "worker"));
-  text(parts.slots, `${number(running)}/${number(slots)} slots`);
+  text(parts.workers, count(alive.length, "worker") + (names ? `, ${number(names)} over HTTP` : ""));
+  text(parts.slots, `${number(Math.max(0, running))}/${number(slots)} slots`);
   const away = world.postgres === "away" ? "PostgreSQL is away: nothing can be read or accepted. What you see is from before."
     : world.redis === "away" ? "Redis is away: tasks are accepted and kept, starts are delayed." : "";
   banner("store", ...(away ? [away] : []));

@@ -46,6 +46,23 @@ function card(worker, tasks) {
   } };
 }
 
+/** Workers over HTTP: known by the tasks that they hold, under the names that they gave themselves. */
+function httpWorkers() {
+  const found = new Map();
+  const put = (name, words) => found.set(name, [...(found.get(name) || []), words]);
+  for (const { queue, http_workers: workers = [], http_asked: asked } of strip.world.queues) {
+    for (const worker of workers) put(worker.worker, `${count(worker.running, "task")} of ${queue}`);
+    if (asked && !workers.length) put("", queue);
+  }
+  return [...found].map(([name, parts]) => ({ name, words: name ? `runs ${parts.join(", ")}` : `Workers over HTTP ask for tasks of ${parts.join(", ")}, and hold none.` }));
+}
+
+function httpCard({ name }) {
+  const said = el("span");
+  const node = el("section", { class: "card", "aria-label": name || "Over HTTP" }, el("div", { class: "worker-head" }, name && el("b", {}, bdi(safe(name))), name && el("span", { class: "muted" }, "over HTTP"), said));
+  return { node, update: ({ words }) => text(said, words) };
+}
+
 export async function open({ main, params, title, isCurrent }) {
   const tasks = makeStore();
   const load = async () => (await get("/tasks", { status: "RUNNING", limit: 200 })).forEach(tasks.apply);
@@ -59,11 +76,13 @@ export async function open({ main, params, title, isCurrent }) {
     const host = params.get("host");
     const workers = strip.world.workers.filter((worker) => !host || worker.host === host);
     keyed(part.list, workers, (worker) => worker.worker_id, (worker) => card(worker, tasks));
+    const http = host ? [] : httpWorkers();
+    keyed(part.http, http, ({ name }) => name, httpCard);
     const versions = new Map();
     for (const worker of workers.filter((worker) => !worker.ended_at)) versions.set(worker.version, (versions.get(worker.version) || 0) + 1);
     const said = [...versions].map(([version, n]) => `${n} × v${version}`).join(", ");
     text(part.versions, versions.size > 1 ? `${said}: rollout in progress` : said);
-    show(part.empty, !workers.length);
+    show(part.empty, !workers.length && !http.length);
     text(part.empty, "No worker: tasks are accepted and wait. Start one with app work.");
     const unknown = workers.some((worker) => worker.running_tasks.some((id) => tasks.get(id)?.status !== "RUNNING"));
     if (unknown && Date.now() - asked > 2000 && !live.isLost()) {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     super::{problem::Problem, task_view::Time},
+    bench::Wish,
     body::{CheckpointBody, HeartbeatBody, LineBody, LogBody, MOST_LINES, ProgressBody, wrong},
     call::{Call, failed, lost},
 };
@@ -38,7 +39,10 @@ pub async fn heartbeat(Call { holder, .. }: Call<HeartbeatBody>) -> Result<HttpR
         holder.end(&standing, ending).await?;
         return Err(lost("The attempt has passed its time limit, and was ended."));
     }
-    match holder.api.core.renew_lease(holder.id, &holder.token).await? {
+    // Who works on a kind of task knows it, also while it asks for no other.
+    let api = &holder.api;
+    api.bench.note(&Wish { queue: standing.queue.clone(), task_types: vec![standing.task_type.clone()] });
+    match api.core.renew_lease(holder.id, &holder.token).await? {
         Held::Yes(until) => Ok(HttpResponse::Ok().json(RenewedView { lease_until: Time(until) })),
         _ => Err(lost("The task is not leased with this token any more.")),
     }
