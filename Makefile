@@ -78,10 +78,11 @@ recovery: deps ## Measure recovery times and the cost of readiness with default 
 		cargo test --locked --features faults --test e2e recovery:: -- --test-threads=1 --nocapture
 
 # One test at a time and the optimised program. BENCH_ROWS=10000000 fills the large table with ten millions.
-bench: deps ## Measure rates, memory, start-up and the cost of a full table, about 10 minutes
+bench: deps ## Measure rates, memory, start-up and the cost of a full table, about half an hour
 	cargo build --release --locked
 	BENCH=1 APP_UNDER_TEST=$$PWD/target/release/app \
 		cargo test --locked --features faults --test e2e bench:: -- --test-threads=1 --nocapture
+	cargo bench --locked --bench hot_paths
 
 dashboard: browser ## Make the dashboard's served files from those that people read, after each change of them
 	cd e2e/browser && node bundle.mjs --write

@@ -129,14 +129,18 @@ pub fn say_when_to_ask_again(response: &mut HttpResponseBuilder, api: &Api, task
 
 /// The versions that the client says it has: `If-None-Match`, compared weakly (RFC 9110, 13.1.2).
 #[derive(Debug, PartialEq, Eq)]
-enum Known {
+pub enum Known {
+    /// None.
     Nothing,
+    /// `*`: whatever there is.
     Anything,
+    /// These.
     Versions(Vec<i32>),
 }
 
 impl Known {
-    fn of(request: &HttpRequest) -> Self {
+    /// What a request says.
+    pub fn of(request: &HttpRequest) -> Self {
         let mut values = request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok()).peekable();
         if values.peek().is_none() {
             return Known::Nothing;
@@ -156,7 +160,8 @@ impl Known {
         *self != Known::Nothing
     }
 
-    fn has(&self, version: i32) -> bool {
+    /// Whether this version is among them.
+    pub fn has(&self, version: i32) -> bool {
         match self {
             Known::Nothing => false,
             Known::Anything => true,
