@@ -78,7 +78,7 @@ impl ErasedKind for Declared {
     }
 
     fn check(&self, input: &RawValue) -> Result<(), Vec<Finding>> {
-        fits(&self.validator, &self.declaration.input_schema, input)
+        fits(&self.validator, &self.declaration.input_schema, input).map(drop)
     }
 
     fn run(self: Arc<Self>, _: &RawValue, _: Context) -> BoxFuture<'static, Result<Box<RawValue>, RunError>> {
