@@ -231,6 +231,54 @@ fn every_filter_of_the_list_works_and_pages_join() {
     assert_eq!(count("?error=timeout"), 0);
 }
 
+#[test]
+fn a_member_of_any_metadata_is_found_and_forgotten_with_its_task() {
+    let deployment = Deployment::new();
+    let (mut serve, sql) = (deployment.serve(), deployment.sql());
+    let client = serve.client();
+    // Members of any kind, more filters than are looked up, and more metadata than is divided into members.
+    let many = json!({"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "n": 7, "o": {"p": [1]}, "z": null});
+    let small = client.submit(&body(many.clone()));
+    let mut large = many;
+    large["text"] = json!("x".repeat(5_000));
+    let large = client.submit(&body(large));
+    client.submit(&body(json!({"a": "1", "b": "2", "c": "3", "d": "4", "e": "6"})));
+    let both = [large.as_str(), small.as_str()];
+    let mut sorted = both;
+    sorted.sort_unstable();
+    sorted.reverse();
+    for query in [
+        "?metadata.n=7",
+        "?metadata.o=%7B%22p%22:%5B1%5D%7D",
+        "?metadata.a=1&metadata.e=5",
+        "?metadata.a=1&metadata.b=2&metadata.c=3&metadata.d=4&metadata.e=5",
+    ] {
+        let found: Vec<String> =
+            client.list(query).iter().map(|task| task["task_id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(found, sorted, "{query}");
+        assert_eq!(client.list(&format!("{query}&limit=1")).len(), 1);
+    }
+    for query in ["?metadata.n=8", "?metadata.z=null", "?metadata.a=1&metadata.e=7"] {
+        assert!(client.list(query).is_empty(), "{query}");
+    }
+    let counted = client.fetch("/tasks/counts?metadata.a=1&status=PENDING").expect(200).json();
+    assert_eq!(counted["counts"]["PENDING"], 3);
+    sql.run("DELETE FROM tasks").unwrap();
+    assert_eq!(sql.value::<i64>("SELECT count(*) FROM task_metadata", &[]), 0);
+}
+
+/// Tasks that were there before their metadata had an index are found too.
+#[test]
+fn metadata_from_before_its_index_is_found() {
+    let deployment = Deployment::new();
+    let sql = deployment.sql();
+    let insert = "INSERT INTO tasks (id, task_type, input, metadata, max_attempts)
+                  VALUES (gen_random_uuid(), 'vector_processing', '{}', '{\"k\":\"v\"}', 1)";
+    sql.run(&format!("ALTER TABLE tasks DISABLE TRIGGER note_metadata; {insert}; ALTER TABLE tasks ENABLE TRIGGER note_metadata; {insert}")).unwrap();
+    sql.run(include_str!("../migrations/2026-01-09-010000_task_metadata_filled/up.sql")).unwrap();
+    assert_eq!(deployment.serve().client().list("?metadata.k=v").len(), 2);
+}
+
 /// What is looked for window by window is the same as what is found at once.
 #[cfg(feature = "faults")]
 #[test]
