@@ -9,6 +9,7 @@ mod load;
 mod neighbours;
 mod overhead;
 mod rates;
+mod scale;
 
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
-//! Rates: submits, finished tasks and polls a second, the wait until a task starts, the start of each role, and memory.
+//! Rates: submits, finished tasks and polls a second, the wait until a task starts, and the start and memory of each role.
 
-use std::{fs, time::Instant};
+use std::time::Instant;
 
 use super::{
     CONNECTIONS, Size, drained, light_task,
     load::{get, load, post},
 };
-use crate::harness::{App, Deployment, LONG, Services};
+use crate::harness::{Deployment, LONG, Services, memory, private_memory};
 
 #[test]
 fn what_a_second_brings() {
@@ -46,8 +46,8 @@ fn what_a_second_brings() {
                         WHERE id = from_ulid($1)";
             waits.push(sql.value::<f64>(wait, &[&id]));
         }
-        serve_memory.push(memory(&serve));
-        work_memory.push(memory(&work));
+        serve_memory.push(megabytes(memory(serve.pid())));
+        work_memory.push(megabytes(memory(work.pid())));
         work.stop();
         serve.stop();
     }
@@ -65,6 +65,7 @@ fn how_soon_each_role_is_there() {
     let size = Size::of_this_run();
     let deployment = Deployment::new().set("RUST_LOG", "info,longrun=info");
     let [mut serves, mut works, mut migrates] = [(); 3].map(|()| Vec::new());
+    let mut idle = [(); 4].map(|()| Vec::new());
     for _ in 0..size.choose(1, 11) {
         let began = Instant::now();
         let mut serve = deployment.serve();
@@ -77,6 +78,8 @@ fn how_soon_each_role_is_there() {
         let migrated = deployment.run(&["migrate"]);
         assert_eq!(migrated.code, Some(0));
         migrates.push(migrated.took.as_secs_f64() * 1_000.0);
+        let weighed = [serve.pid(), work.pid()].map(|pid| [memory(pid), private_memory(pid)]);
+        idle.iter_mut().zip(weighed.as_flattened()).for_each(|(all, bytes)| all.push(megabytes(*bytes)));
         work.stop();
         serve.stop();
     }
@@ -84,40 +87,16 @@ fn how_soon_each_role_is_there() {
     size.figure("start of serve, until it is ready", "ms", &mut serves);
     size.figure("start of work, until it takes tasks", "ms", &mut works);
     size.figure("migrate with nothing to do", "ms", &mut migrates);
-}
-
-#[test]
-fn what_a_stream_weighs() {
-    let size = Size::of_this_run();
-    let deployment = Deployment::new().set("RUST_LOG", "info,longrun=info");
-    let mut serve = deployment.serve();
-    let client = serve.client();
-    client.wait_ready(LONG);
-    let id = client.submit(&light_task());
-    let before = memory(&serve);
-    let count = size.choose(20, 2_000);
-    let streams: Vec<_> = (0..count).map(|_| client.stream(&id, None)).collect();
-    let with = memory(&serve);
-    size.figure(
-        &format!("memory of each of {count} open streams"),
-        "KiB",
-        &mut [(with - before) * 1_024.0 / count as f64],
-    );
-    let work = deployment.work();
-    for stream in streams {
-        let last = stream.last().expect("a final frame");
-        assert_eq!(last.status(), Some("SUCCESS"));
+    let names = ["serve, resident", "serve, its own", "work, resident", "work, its own"];
+    for (name, megabytes) in names.iter().zip(&mut idle) {
+        size.figure(&format!("idle memory of {name}"), "MB", megabytes);
     }
-    drop(work);
 }
 
 fn text(value: &serde_json::Value) -> String {
     value.as_str().expect("a text").to_owned()
 }
 
-/// Resident memory in MB (2^20 bytes).
-fn memory(app: &App) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", app.pid())).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<f64>().ok()).unwrap_or(0.0) / 1_024.0
+fn megabytes(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
 }

@@ -25,7 +25,16 @@ pub fn cpu(pid: u32) -> f64 {
 
 /// Resident memory of a process in bytes.
 pub fn memory(pid: u32) -> f64 {
+    status(pid, "VmRSS:")
+}
+
+/// What of it is the process's own: its heap and stacks, and not the pages of its program.
+pub fn private_memory(pid: u32) -> f64 {
+    status(pid, "RssAnon:")
+}
+
+fn status(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("proc(5)");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("proc(5)");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0
 }

@@ -33,6 +33,17 @@ pub fn raw_exchange(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     parse(&answer)
 }
 
+/// Opens a task's stream and reads its first bytes. What follows is left to whoever holds the connection.
+pub fn raw_stream(address: SocketAddr, id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let request = format!("GET /tasks/{id}/stream HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the server reads");
+    let mut first = [0; 512];
+    assert!(stream.read(&mut first).expect("the server answers") > 0, "the stream has begun");
+    stream
+}
+
 fn parse(answer: &[u8]) -> Option<Answer> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();

@@ -5,14 +5,13 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
-    time::Duration,
 };
 
 use longrun::size::constants;
 use serde_json::{Value, json};
 
 use super::{figure, measuring};
-use crate::harness::{App, Client, Deployment, LONG, Services, Sql, cpu, memory, until};
+use crate::harness::{App, Client, Deployment, LONG, Services, Sql, cpu, memory, raw_stream, until};
 
 /// Clients at a time, each on one connection.
 const CLIENTS: usize = 16;
@@ -230,16 +229,7 @@ fn memory_of_a_stream(serve: &App, address: SocketAddr, count: usize) -> f64 {
     let waiting: Value = json!({"vector_data": [1.0], "options": {"delay": "1h"}});
     let id = client.submit(&waiting);
     let before = memory(serve.pid());
-    let request = format!("GET /tasks/{id}/stream HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n");
-    let open = |_| {
-        let mut connection = TcpStream::connect(address).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
-        connection.write_all(request.as_bytes()).unwrap();
-        let mut first = [0; 512];
-        assert!(connection.read(&mut first).unwrap() > 0, "the stream has begun");
-        connection
-    };
-    let streams: Vec<TcpStream> = (0..count).map(open).collect();
+    let streams: Vec<TcpStream> = (0..count).map(|_| raw_stream(address, &id)).collect();
     let after = memory(serve.pid());
     drop(streams);
     (after - before) / count as f64
