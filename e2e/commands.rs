@@ -125,12 +125,8 @@ fn a_command_goes_on_from_its_checkpoint_after_a_rollout() {
 
 /// Reads the environment of every process that lets it, as any program of the same user may.
 const NOSY: &str = r#"
-mine=0 found=0
-for process in /proc/[0-9]*; do
-    text=$(tr '\0' '\n' 2>/dev/null < "$process/environ") || continue
-    case $text in *"LONGRUN_TASK_ID=$LONGRUN_TASK_ID"*) mine=$((mine + 1)) ;; esac
-    case $text in *c4n4ry-of-the-worker*) found=$((found + 1)) ;; esac
-done 2>/dev/null
+mine=$(grep -lzs "LONGRUN_TASK_ID=$LONGRUN_TASK_ID" /proc/[0-9]*/environ | wc -l)
+found=$(grep -lzs c4n4ry-of-the-worker /proc/[0-9]*/environ | wc -l)
 echo "{\"result\":{\"mine\":$mine,\"found\":$found}}"
 "#;
 

@@ -204,7 +204,7 @@ impl Tokens {
             Some(claim) => role_of(claim).ok_or(Refusal::Role)?,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let expires = Duration::try_from_secs_f64(claims.exp).unwrap_or(Duration::MAX).saturating_add(LEEWAY);
+        let expires = Duration::try_from_secs_f64(claims.exp.max(0.0)).unwrap_or(Duration::MAX).saturating_add(LEEWAY);
         let left = expires.saturating_sub(now).min(Duration::from_secs(24 * 3_600));
         Ok(Holder { owner: format!("jwt:{}", claims.sub), role, ends: Instant::now() + left })
     }
