@@ -101,6 +101,6 @@ export async function keeps_its_head({ open }) {
     const centres = await page.locator(".live span").evaluate((node, said) => (node.textContent = said), words).then(tops);
     assert.ok(Math.max(...centres) - Math.min(...centres) <= 2, `${words}: ${centres}`);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.equal(wide, 0, words);
+    assert.ok(wide <= 0, `${words}: scrolls sideways by ${wide} px`);
   }
 }

@@ -31,7 +31,11 @@ export async function open({ main, params, title, isCurrent }) {
   let newer = 0;
   title("Tasks");
 
-  const load = () => call("GET", "/tasks", { params: { ...filters(params), limit, cursor: params.get("cursor") || "" } });
+  // A search that takes long ends its page early, with nothing if it has found nothing yet: then it goes on from there.
+  const load = async (cursor = params.get("cursor") || "") => {
+    const answer = await call("GET", "/tasks", { params: { ...filters(params), limit, cursor } });
+    return answer.data.length || !answer.next || !isCurrent() ? answer : load(answer.next);
+  };
   const link = (change) => {
     const wanted = new URLSearchParams(params);
     for (const [name, value] of Object.entries(change)) value ? wanted.set(name, value) : wanted.delete(name);
