@@ -61,6 +61,8 @@ fn a_task_is_leased_reported_and_completed() {
     assert_eq!((&task["delivery"], &task["max_attempts"]), (&json!(1), &json!(2)));
     assert_eq!(deployment.redis::<i64>(&["LLEN", "v1:ready:{elsewhere}:normal"]), 0, "its doorbell is gone");
     assert_eq!(client.task(&id)["status"], "RUNNING");
+    let running = client.fetch(&format!("/tasks/{id}/timeline")).expect(200).json();
+    assert_eq!(running["current"]["worker_name"], "test", "{running:#}");
     tell(&client, &task, "heartbeat", json!({})).expect(200);
     tell(&client, &task, "progress", json!({"current": 1, "total": 2, "message": "half"})).expect(204);
     tell(&client, &task, "log", json!({"lines": [{"message": "one"}, {"level": "ERROR", "message": "two"}]}))
@@ -78,6 +80,9 @@ fn a_task_is_leased_reported_and_completed() {
     assert_eq!(late.json()["code"], "lease_lost");
     let timeline = client.fetch(&format!("/tasks/{id}/timeline")).expect(200).json();
     assert_eq!(timeline["entries"][1]["reason"], "leased by test", "{timeline:#}");
+    let names: Vec<&Value> =
+        timeline["entries"].as_array().unwrap().iter().map(|entry| &entry["worker"]["name"]).collect();
+    assert_eq!(names, [&Value::Null, &json!("test"), &json!("test")], "{timeline:#}");
 }
 
 #[test]

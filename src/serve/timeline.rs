@@ -26,7 +26,7 @@ pub struct TimelineView<'a> {
     /// Oldest first.
     entries: Vec<EntryView<'a>>,
     /// The delivery that runs; null when none does.
-    current: Option<CurrentView>,
+    current: Option<CurrentView<'a>>,
 }
 
 /// From one change of status to the next.
@@ -49,15 +49,20 @@ struct EntryView<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "TimelineWorker")]
 struct WorkerView<'a> {
+    /// For an HTTP worker the id of its lease: every delivery has one of its own.
     worker_id: WorkerId,
+    /// An HTTP worker's name for itself; null for a worker of the server.
+    name: Option<&'a str>,
     host: Option<&'a str>,
     version: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "TimelineCurrent")]
-struct CurrentView {
+struct CurrentView<'a> {
     worker_id: Option<WorkerId>,
+    /// An HTTP worker's name for itself; null for a worker of the server.
+    worker_name: Option<&'a str>,
     lease_renewed_at: Option<Time>,
     checkpoint_at: Option<Time>,
     percent: Option<f64>,
@@ -77,7 +82,7 @@ pub async fn timeline(
     let view = TimelineView {
         task_id: named.0,
         entries: entries(&changes, Utc::now()),
-        current: runs.then(|| current(&present)),
+        current: runs.then(|| current(&present, &changes)),
     };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "private, no-cache")).json(view))
 }
@@ -97,19 +102,23 @@ fn entries(changes: &[StatusChange], now: DateTime<Utc>) -> Vec<EntryView<'_>> {
                 .map(|end| (end - change.at).num_milliseconds().max(0)),
             delivery: change.delivery,
             attempt: change.attempt,
-            worker: change.worker.as_ref().map(|(id, host, version)| WorkerView {
-                worker_id: *id,
-                host: host.as_deref(),
-                version: version.as_deref(),
+            worker: change.worker.as_ref().map(|worker| WorkerView {
+                worker_id: worker.id,
+                name: worker.name.as_deref(),
+                host: worker.host.as_deref(),
+                version: worker.version.as_deref(),
             }),
             error: change.error.as_ref(),
         })
         .collect()
 }
 
-fn current(present: &Present) -> CurrentView {
+fn current<'a>(present: &Present, changes: &'a [StatusChange]) -> CurrentView<'a> {
+    let runners = changes.iter().rev().filter_map(|change| change.worker.as_ref());
+    let runner = runners.into_iter().find(|runner| Some(runner.id) == present.worker);
     CurrentView {
         worker_id: present.worker,
+        worker_name: runner.and_then(|runner| runner.name.as_deref()),
         lease_renewed_at: present.lease_renewed_at.map(Time),
         checkpoint_at: present.checkpoint_at.map(Time),
         percent: present.progress.as_ref().and_then(|progress| progress.percent()),

@@ -125,10 +125,23 @@ pub struct StatusChange {
     pub delivery: i32,
     /// The attempt that it belongs to.
     pub attempt: i32,
-    /// Who ran it: incarnation, and host and version where its row is still there.
-    pub worker: Option<(WorkerId, Option<String>, Option<String>)>,
+    /// Who ran it.
+    pub worker: Option<Runner>,
     /// The error that caused it.
     pub error: Option<TaskError>,
+}
+
+/// Who ran a delivery.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    /// A worker's incarnation, or the lease of an HTTP worker.
+    pub id: WorkerId,
+    /// Where, while the worker's row is still there.
+    pub host: Option<String>,
+    /// What it was of, while its row is still there.
+    pub version: Option<String>,
+    /// An HTTP worker's name for itself.
+    pub name: Option<String>,
 }
 
 /// What is known of the delivery that runs, and of what it saved.
@@ -167,6 +180,8 @@ struct ChangeRow {
     #[diesel(sql_type = Nullable<Text>)]
     version: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
+    name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
     error: Option<String>,
 }
 
@@ -181,7 +196,12 @@ impl TryFrom<ChangeRow> for StatusChange {
             reason: row.reason,
             delivery: row.delivery,
             attempt: row.attempt,
-            worker: row.worker_id.map(|id| (id.into(), row.host, row.version)),
+            worker: row.worker_id.map(|id| Runner {
+                id: id.into(),
+                host: row.host,
+                version: row.version,
+                name: row.name,
+            }),
             error: error_of(row.error)?,
         })
     }
@@ -238,8 +258,11 @@ impl Store {
                    t.checkpoint_at, t.progress_current, t.progress_total, t.progress_at
             FROM tasks t LEFT JOIN workers w ON w.id = t.worker_id
             WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)";
+        // An HTTP worker has no row of its own: the start of its delivery has its name, as `lease` wrote it.
         const CHANGES: &str = "
             SELECT e.seq, e.at, e.status, e.message AS reason, e.delivery, e.attempt, e.worker_id, w.host, w.version,
+                   max(substring(e.message FROM '^leased by (.*)$')) FILTER (WHERE e.status = 'RUNNING')
+                       OVER (PARTITION BY e.delivery) AS name,
                    e.error::text AS error
             FROM (SELECT 0 AS seq, created_at AS at, 'PENDING' AS status, 'submitted' AS message, 0 AS delivery,
                          1 AS attempt, NULL::uuid AS worker_id, NULL::json AS error FROM tasks WHERE id = $1

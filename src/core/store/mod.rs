@@ -54,7 +54,7 @@ pub use doorbells::{DoorbellState, Waiting};
 pub use http_lease::{Ask, HttpWorker, LeaseStanding, Leased};
 pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};
 pub use list::{Counted, Listed, Matching};
-pub use look::{Present, StatusChange, WorkerState};
+pub use look::{Present, Runner, StatusChange, WorkerState};
 pub use operate::{BATCH, COUNT_LIMIT, Changed};
 pub use queues::{Place, QueueSample, QueueState};
 pub use recover::{Stolen, ToRecover};
