@@ -78,9 +78,10 @@ recovery: deps ## Measure recovery times and the cost of readiness with default 
 		cargo test --locked --features faults --test e2e recovery:: -- --test-threads=1 --nocapture
 
 # One test at a time and the optimised program. BENCH_ROWS=10000000 fills the large table with ten millions.
-bench: deps ## Measure rates, memory, start-up and the cost of a full table, about half an hour
+bench: deps ## Measure rates, memory, start-up, and what a full table and a process per attempt cost, half an hour
 	cargo build --release --locked
-	BENCH=1 APP_UNDER_TEST=$$PWD/target/release/app \
+	cargo build --release --locked --features faults --target-dir target/bench --bin app-with-test-types
+	BENCH=1 APP_UNDER_TEST=$$PWD/target/release/app TYPES_UNDER_TEST=$$PWD/target/bench/release/app-with-test-types \
 		cargo test --locked --features faults --test e2e bench:: -- --test-threads=1 --nocapture
 	cargo bench --locked --bench hot_paths
 

@@ -5,6 +5,8 @@
 //! load comes from the same machine, so figures of two machines cannot be compared; ratios of one run can.
 
 mod growth;
+#[cfg(feature = "faults")]
+mod isolation;
 mod load;
 mod neighbours;
 mod overhead;

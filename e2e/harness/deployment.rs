@@ -86,7 +86,8 @@ impl<'a> Deployment<'a> {
     /// From here on processes are of the program that has, beside the built-in task types, those of `e2e/app.rs`.
     #[cfg(feature = "faults")]
     pub fn with_test_types(mut self) -> Self {
-        self.program = env!("CARGO_BIN_EXE_app-with-test-types").to_owned();
+        let optimised = std::env::var("TYPES_UNDER_TEST");
+        self.program = optimised.unwrap_or_else(|_| env!("CARGO_BIN_EXE_app-with-test-types").to_owned());
         self
     }
 
