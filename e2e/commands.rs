@@ -98,7 +98,9 @@ fn the_examples_count_in_three_languages_and_stop_when_they_are_asked() {
     for name in ["sum_python", "sum_shell", "sum_node"] {
         let refused = client.post("/tasks", json!({"task_type": name, "n": -1}).to_string(), &[]).expect(422).json();
         assert_eq!(refused["errors"][0]["pointer"], "/n");
-        let id = client.submit(&json!({"task_type": name, "n": 4}));
+        // What the submitter notes for itself is none of the input.
+        let notes = json!({"n": 100, "input": {"n": 50}, "checkpoint": {"done": 3, "sum": 1}});
+        let id = client.submit(&json!({"task_type": name, "n": 4, "metadata": notes}));
         let task = client.wait_final(&id, LONG);
         assert_eq!((&task["status"], &task["result"]), (&json!("SUCCESS"), &json!({"sum": 10})), "{name}: {task:#}");
         assert_eq!(task["progress"]["percent"], 100.0);
