@@ -130,11 +130,12 @@ export async function bulk(verb, which, words) {
       toast(`None of them can be ${DONE[verb]}.`);
       return false;
     }
-    const title = `${verb === "retry" ? "Retry" : "Cancel"} ${more ? `more than ${number(found)} tasks` : count(found, "task")}?`;
+    const act = verb === "retry" ? "Retry" : "Cancel";
+    const title = `${act} ${more ? `more than ${number(found)} tasks` : count(found, "task")}?`;
     const left = asked > found ? ` Of them ${number(asked - found)} cannot be ${DONE[verb]}.` : "";
     const stakes = verb === "cancel" ? " What runs will stop, and its work is lost." : "";
     const sure = await ask({
-      title, words: `${words}.${stakes}${left} The number may change until it is done.`, no: "Keep as they are", yes: verb === "retry" ? "Retry" : "Cancel tasks",
+      title, words: `${words}.${stakes}${left} The number may change until it is done.`, no: "Keep as they are", yes: verb === "retry" ? act : "Cancel tasks",
       type: found > 100 ? found : undefined,
     });
     if (!sure) return false;

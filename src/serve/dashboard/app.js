@@ -88,9 +88,9 @@ export function message(words, label, href) {
 
 /** What went wrong with a part of the page, and a button to try again. */
 export function trouble(failure, again) {
-  const words = { 404: "No such task, or not yours.", 410: "Purged after its time of keeping (retention).", 403: "Needs the admin role." }[failure.status] || failure.words || String(failure);
-  const box = el("div", { class: "empty", role: "alert" }, el("h1", {}, words));
-  if (failure.status === 404 || failure.status === 410 || failure.status === 403) box.append(el("a", { class: "button", href: "/ui/tasks" }, "All tasks"));
+  const final = { 404: "No such task, or not yours.", 410: "Purged after its time of keeping (retention).", 403: "Needs the admin role." }[failure.status];
+  const box = el("div", { class: "empty", role: "alert" }, el("h1", {}, final || failure.words || String(failure)));
+  if (final) box.append(el("a", { class: "button", href: "/ui/tasks" }, "All tasks"));
   else {
     const button = el("button", { type: "button" }, "Retry");
     button.addEventListener("click", again);
@@ -170,6 +170,7 @@ function dispatch(event, type) {
 }
 
 function onClick(event) {
+  for (const menu of all("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   dispatch(event, "click");
   const link = event.target.closest("a[href]");
   if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
@@ -222,9 +223,6 @@ export async function start() {
   document.addEventListener("click", onClick);
   for (const type of ["submit", "change", "input"]) document.addEventListener(type, (event) => dispatch(event, type));
   document.addEventListener("keydown", onKey);
-  document.addEventListener("click", (event) => {
-    for (const menu of all("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
-  });
   partsOf($("dialog.help")).keys.addEventListener("change", (event) => {
     keys = event.target.checked;
     stored("keys", keys ? "on" : "off");

@@ -18,15 +18,16 @@ export function el(name, props, ...children) {
   return node;
 }
 
-/** The one symbol of the shell with this name. */
-export function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#s-${name}`);
-  svg.append(use);
-  return svg;
+/** A node of a drawing. */
+export function drawn(name, props, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(props)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
 }
+
+/** The one symbol of the shell with this name. */
+export const icon = (name) => drawn("svg", { "aria-hidden": true }, drawn("use", { href: `#s-${name}` }));
 
 /** Foreign text, in a direction of its own. */
 export const bdi = (text, name) => el("bdi", { dir: "auto", class: name }, text === undefined ? null : String(text));

@@ -1,6 +1,6 @@
 // Queues: what waits and runs in each, whether it will clear, and pausing.
 
-import { attr, el, keyed, show, template, text } from "./dom.js";
+import { attr, drawn, el, keyed, show, template, text } from "./dom.js";
 import { count, duration, number, roughly, toMs } from "./format.js";
 import { get, now, session } from "./api.js";
 import * as live from "./live.js";
@@ -9,14 +9,8 @@ import { setPaused } from "./actions.js";
 
 /** The hour as a line: what was ready, minute by minute. */
 function spark() {
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  const path = document.createElementNS(ns, "path");
-  svg.setAttribute("class", "spark");
-  svg.setAttribute("viewBox", "0 0 60 20");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(path);
+  const path = drawn("path", {});
+  const svg = drawn("svg", { class: "spark", viewBox: "0 0 60 20", preserveAspectRatio: "none", "aria-hidden": true }, path);
   return { node: svg, update(samples) {
     const minute = Math.floor(now() / 60000);
     const depth = Array(61).fill(0);
