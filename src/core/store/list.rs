@@ -356,7 +356,8 @@ impl Conditions {
         }
         for (number, (key, value)) in filter.metadata.iter().cloned().enumerate() {
             let (key, value) = (binds.add::<Text, _>(key), binds.add::<Text, _>(value));
-            if number < LOOKED_UP {
+            // A window is small, and all of it is looked through: its statement needs no plan that could be a bad one.
+            if number < LOOKED_UP && bound.is_none() {
                 members.push(format!("{key}, {value}"));
             }
             // Where it is looked up, the planner must not take it for one that leaves few: it sorted all to find some.
