@@ -280,7 +280,7 @@ fn plain_pop() {
 #[test]
 fn answer_first() {
     must_be_caught("answer-first", "no loss", |scene| {
-        let serve = scene.start("serve", "submit:stall=15s");
+        let serve = scene.start("serve", "submit:stall=5s");
         let answered = std::thread::scope(|scope| {
             let (client, mut random) = scene.client();
             let history = &scene.history;
@@ -288,9 +288,11 @@ fn answer_first() {
             let kind = Kind::Fail { times: 0, max_attempts: 4 };
             history.lock().submissions.insert(0, Submission { key: None, kind, body: body.clone() });
             let asked = scope.spawn(move || client.submit(&mut random, 0, None, &body, IsMisuse::No));
-            // The commit is fifteen seconds away: an answer before that is one too early.
+            let log = || scene.processes[serve].1.stderr();
+            until("the commit is on its way", LONG, || log().contains("injected a fault").then_some(()));
+            // It is five seconds away: an answer before that is one too early.
             let began = Stopwatch::start();
-            while !asked.is_finished() && began.elapsed() < Duration::from_secs(4) {
+            while !asked.is_finished() && began.on_the_wall() < Duration::from_secs(2) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             scene.processes[serve].1.signal(Signal::SIGKILL);
