@@ -21,7 +21,7 @@ fn servers_that_are_as_they_should_be_are_ok() {
     assert_eq!(lines.len(), 3, "{}", finished.output());
     assert!(lines.iter().all(|line| line.starts_with("ok    ")));
     let postgres = line(&finished, "ok    PostgreSQL ");
-    for words in ["migrations current", "pools want 15 of 97 connections", "clock offset ", "commits are durable"] {
+    for words in ["migrations current", "pools want 16 of 97 connections", "clock offset ", "commits are durable"] {
         assert!(postgres.contains(words), "{postgres}");
     }
     let redis = line(&finished, "ok    Redis ");
@@ -60,11 +60,11 @@ fn too_many_processes_for_the_connections_and_times_that_do_not_fit_are_found() 
         Deployment::on(&services).set("APP_LEASE", "2s").set("APP_STOP_TIMEOUT", "3s").set("APP_LEASE_GRACE", "1s");
     let finished = deployment.run(&["doctor", "--processes", "7"]);
     assert_eq!(finished.code, Some(1), "{}", finished.output());
-    let connections = line(&finished, "7 processes want 105 of 97 connections");
+    let connections = line(&finished, "7 processes want 112 of 97 connections");
     assert!(connections.starts_with("fail  PostgreSQL") && connections.contains("fix: raise max_connections"));
     let little = deployment.run(&["doctor", "--processes", "6"]);
     assert_eq!(little.code, Some(0), "{}", little.output());
-    assert!(line(&little, "6 processes want 90 of 97").starts_with("warn  "));
+    assert!(line(&little, "6 processes want 96 of 97").starts_with("warn  "));
     for setting in ["APP_LEASE is 2s", "APP_STOP_TIMEOUT (3s)", "APP_LEASE_GRACE (1s)"] {
         assert!(line(&finished, setting).starts_with("warn  settings "));
     }
