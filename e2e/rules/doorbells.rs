@@ -81,6 +81,30 @@ fn once_taken_tasks_ring_at_the_end_that_is_popped_next() {
     worker.stop();
 }
 
+/// Whoever looks for lost doorbells and fails gives the look back: the next turn makes it, and not the next look of all.
+#[test]
+fn a_look_that_fails_is_made_again_at_the_next_turn() {
+    let house = House::new();
+    house.submit(count(1, 0));
+    let mut worker =
+        house.deployment.start_with(&["work", "--queue", "elsewhere"], &[("APP_FAULTS", "still_ready:error:1")]);
+    until("there is an epoch", LONG, || {
+        let epoch = house.deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);
+        epoch.filter(|epoch| !epoch.contains(' ')).map(drop)
+    });
+    house.deployment.redis::<i64>(&["DEL", READY]);
+    // Two looks that may have seen the doorbell or not known the task for long enough, and the one that fails.
+    until("a look fails", 2 * LONG, || worker.stderr().contains("injected a fault").then_some(()));
+    let given_back = "SELECT lease_until = '-infinity' FROM leases WHERE name = 'lost_doorbells'";
+    let rung = || house.deployment.redis::<usize>(&["LLEN", READY]) > 0;
+    // Nobody else looks for 24 seconds after a look that is kept.
+    until("it is given back, or made again", Duration::from_secs(15), || {
+        (house.sql.value::<bool>(given_back, &[]) || rung()).then_some(())
+    });
+    until("the doorbell rings", LONG, || rung().then_some(()));
+    worker.stop();
+}
+
 /// A Redis that knows no command newer than 5.0: what the dead hold is given back all the same.
 #[test]
 fn an_old_redis_gives_back_what_the_dead_hold() {

@@ -40,7 +40,14 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
     if state.epoch.is_none() || state.epoch != shown {
         doorbells::ring_all(&worker.core, worker.id).await?;
     } else if state.look_due && store.begin_look(worker.id, LOOK).await? {
-        let rung = ring_lost(worker, state.epoch).await?;
+        let rung = match ring_lost(worker, state.epoch).await {
+            Ok(rung) => rung,
+            Err(error) => {
+                // Otherwise what is lost would be looked for a whole pause later, and ring later than promised.
+                store.give_look_back(worker.id).await?;
+                return Err(error);
+            }
+        };
         worker.core.metrics.work.recovered(Recovery::DoorbellLost, rung);
         if rung > 0 {
             tracing::warn!(rung, "rang doorbells that had been lost");

@@ -130,7 +130,7 @@ impl Store {
         Ok(self.run(statement).await? == 1)
     }
 
-    /// Wins the next look for lost doorbells: nobody else does for this long, whether or not it comes to an end.
+    /// Wins the next look for lost doorbells: nobody else does for this long, unless it is given back.
     pub async fn begin_look(&self, looker: WorkerId, pause: Duration) -> Result<bool, StoreError> {
         const BEGIN: &str = "
             INSERT INTO leases AS l (name, holder, lease_until)
@@ -140,6 +140,13 @@ impl Store {
         let statement =
             sql("begin_look", BEGIN).bind::<SqlUuid, _>(Uuid::from(looker)).bind::<BigInt, _>(pause.as_millis() as i64);
         Ok(self.run(statement).await? == 1)
+    }
+
+    /// Gives a look back that came to no end: whoever turns next makes it again.
+    pub async fn give_look_back(&self, looker: WorkerId) -> Result<(), StoreError> {
+        const GIVE_BACK: &str = "
+            UPDATE leases SET lease_until = '-infinity' WHERE name = 'lost_doorbells' AND holder = $1";
+        self.run(sql("give_look_back", GIVE_BACK).bind::<SqlUuid, _>(Uuid::from(looker))).await.map(drop)
     }
 
     /// The next few thousand tasks that wait for a slot and have been ready for at least `for_at_least`: by queue and
