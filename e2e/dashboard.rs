@@ -302,9 +302,10 @@ fn a_first_page_is_small_and_waits_for_the_list_alone() {
     let mut serve = deployment.serve();
     let client = serve.client();
     client.post("/tasks/batch", Value::from(vec![vector(0); 50]).to_string(), &[]).expect(202);
-    browse("loads_little", serve.address(), &["50"]);
+    let browser = Browser::take();
+    browser.run("loads_little", serve.address(), &["50"]);
     let loads = if std::env::var_os("BENCH").is_some() { "9" } else { "1" };
-    browse("measures_first_rows", serve.address(), &[loads]);
+    browser.run("measures_first_rows", serve.address(), &[loads]);
 }
 
 #[test]
@@ -312,16 +313,17 @@ fn a_task_can_be_acted_on_before_its_log_is_there() {
     let deployment = Deployment::new();
     let (mut serve, _work) = (deployment.serve(), deployment.work());
     let client = serve.client();
+    let browser = Browser::take();
     let id = client.submit(&vector(600));
     client.wait_status(&id, "RUNNING", LONG);
-    browse("answers_without_its_log", serve.address(), &[&id]);
+    browser.run("answers_without_its_log", serve.address(), &[&id]);
 }
 
 #[test]
 fn the_head_is_one_line_in_a_narrow_window() {
     let deployment = Deployment::new();
     let mut serve = deployment.serve();
-    browse("keeps_its_head", serve.address(), &[]);
+    Browser::take().run("keeps_its_head", serve.address(), &[]);
 }
 
 #[test]
@@ -332,10 +334,11 @@ fn workers_over_http_are_shown() {
     client
         .put("/task-types/thing", json!({"queue": "elsewhere", "input_schema": {"type": "object"}}).to_string())
         .expect(200);
+    let browser = Browser::take();
     let id = client.submit(&json!({"task_type": "thing"}));
     let ask = json!({"worker": "<b>host-1</b>", "task_types": ["thing"], "lease": "5m"});
     client.post("/queues/elsewhere/lease", ask.to_string(), &[]).expect(200);
-    browse("knows_http_workers", serve.address(), &[&id, "<b>host-1</b>"]);
+    browser.run("knows_http_workers", serve.address(), &[&id, "<b>host-1</b>"]);
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn a_type_is_submitted_to_any_replica_as_soon_as_it_is_declared() {
         };
     }
     // Who names what does not exist waits for a look that is shared, and is refused.
-    let began = Instant::now();
+    let began = Stopwatch::start();
     std::thread::scope(|scope| {
         for number in 0..20 {
             let other = &other;

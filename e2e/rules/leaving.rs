@@ -80,7 +80,7 @@ fn a_second_signal_waits_for_no_store() {
         proxy.set(Direction::ToServer, Flow::Swallow);
         proxy.set(Direction::ToClient, Flow::Swallow);
     }
-    let began = Instant::now();
+    let began = Stopwatch::start();
     leaving.signal(Signal::SIGTERM);
     assert_eq!(leaving.wait_exit(LONG).code(), Some(143));
     // About a second on an idle machine; one store after the other, it was eight.
