@@ -26,7 +26,8 @@ fn what_an_attempt_costs() {
         ("a Rust type in a process", json!({"task_type": "apart", "how": "well"})),
         ("a command", json!({"task_type": "nothing"})),
     ];
-    let (mut cpu, mut latency): (BTreeMap<&str, Vec<f64>>, BTreeMap<&str, Vec<f64>>) = Default::default();
+    let mut cpu: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut latency: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for _ in 0..size.rounds() {
         for (name, body) in &kinds {
             let before = processor_ms(work.pid());
