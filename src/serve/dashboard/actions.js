@@ -2,7 +2,7 @@
 
 import { $, copy, el, text, show, partsOf } from "./dom.js";
 import { call, get, now } from "./api.js";
-import { clock, count, duration, number, toMs } from "./format.js";
+import { clock, duration, toMs } from "./format.js";
 import { isLost } from "./live.js";
 
 let spoke = 0;
@@ -69,7 +69,8 @@ export function ask({ title, words, no, yes, type }) {
   });
 }
 
-function refused(failure) {
+/** Says why the server refused. @returns {any} the task that it named, or null */
+export function refused(failure) {
   const task = failure.problem?.task;
   if (failure.status === 409 && failure.code === "still_stopping") toast("It is still stopping: try again in a moment.");
   else if (failure.status === 409 && task) toast(task.status === "PENDING" || task.status === "RUNNING" ? `It is ${task.status} already.` : `It had already finished: ${task.status}`);
@@ -78,7 +79,8 @@ function refused(failure) {
   return task || null;
 }
 
-const known = () => {
+/** Whether anything can be changed now; says so where not. */
+export const known = () => {
   if (isLost()) toast("The connection is lost: nothing can be changed until it is back.");
   return !isLost();
 };
@@ -112,42 +114,6 @@ export async function cancel(task) {
     return refused(failure);
   }
   return get(`/tasks/${task.task_id}`).catch(() => null);
-}
-
-const DONE = { retry: "retried", cancel: "cancelled" };
-
-/**
- * Does something to many tasks: the server counts, the dialog says what, a hundred and more must be typed.
- * @param {"retry"|"cancel"} verb @param {{ids?: string[], filter?: object}} which @param {string} words the filter in words
- * @returns {Promise<boolean>} whether it was done
- */
-export async function bulk(verb, which, words) {
-  if (!known()) return false;
-  try {
-    const { count: found, more } = (await call("POST", `/tasks/${verb}`, { body: { ...which, dry_run: true } })).data;
-    const asked = which.ids ? which.ids.length : found;
-    if (!found) {
-      toast(`None of them can be ${DONE[verb]}.`);
-      return false;
-    }
-    const act = verb === "retry" ? "Retry" : "Cancel";
-    const title = `${act} ${more ? `more than ${number(found)} tasks` : count(found, "task")}?`;
-    const left = asked > found ? ` Of them ${number(asked - found)} cannot be ${DONE[verb]}.` : "";
-    const stakes = verb === "cancel" ? " What runs will stop, and its work is lost." : "";
-    const sure = await ask({
-      title, words: `${words}.${stakes}${left} The number may change until it is done.`, no: "Keep as they are", yes: verb === "retry" ? act : "Cancel tasks",
-      type: found > 100 ? found : undefined,
-    });
-    if (!sure) return false;
-    toast(`${verb === "retry" ? "Retrying" : "Cancelling"} ${number(found)}…`);
-    const { count: done } = (await call("POST", `/tasks/${verb}`, { body: which, patience: 600000 })).data;
-    const missed = !more && found > done ? `, ${number(found - done)} had changed meanwhile` : "";
-    toast(`${number(done)} ${DONE[verb]}${missed}.`);
-    return true;
-  } catch (failure) {
-    refused(failure);
-    return false;
-  }
 }
 
 /** Pauses or resumes a queue: reversible, so nothing is asked, and Undo is offered. */
