@@ -236,15 +236,15 @@ fn a_member_of_any_metadata_is_found_and_forgotten_with_its_task() {
     let deployment = Deployment::new();
     let (mut serve, sql) = (deployment.serve(), deployment.sql());
     let client = serve.client();
-    // Members of any kind, more filters than are looked up, and more metadata than is divided into members.
-    let many = json!({"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "n": 7, "o": {"p": [1]}, "z": null});
-    let small = client.submit(&body(many.clone()));
-    let mut large = many;
+    // Members of any kind, more filters than are looked up, and metadata too large or of too many members to be divided.
+    let several = json!({"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "n": 7, "o": {"p": [1]}, "z": null});
+    let (mut large, mut many) = (several.clone(), several.clone());
     large["text"] = json!("x".repeat(5_000));
-    let large = client.submit(&body(large));
+    for n in 0..40 {
+        many[format!("m{n}")] = json!(n);
+    }
+    let mut sorted = [several, large, many].map(|metadata| client.submit(&body(metadata)));
     client.submit(&body(json!({"a": "1", "b": "2", "c": "3", "d": "4", "e": "6"})));
-    let both = [large.as_str(), small.as_str()];
-    let mut sorted = both;
     sorted.sort_unstable();
     sorted.reverse();
     for query in [
@@ -262,9 +262,77 @@ fn a_member_of_any_metadata_is_found_and_forgotten_with_its_task() {
         assert!(client.list(query).is_empty(), "{query}");
     }
     let counted = client.fetch("/tasks/counts?metadata.a=1&status=PENDING").expect(200).json();
-    assert_eq!(counted["counts"]["PENDING"], 3);
+    assert_eq!(counted["counts"]["PENDING"], 4);
     sql.run("DELETE FROM tasks").unwrap();
     assert_eq!(sql.value::<i64>("SELECT count(*) FROM task_metadata", &[]), 0);
+}
+
+/// A task without a server; what follows is its metadata.
+const INSERT: &str = "INSERT INTO tasks (id, task_type, input, max_attempts, metadata)
+                      SELECT gen_random_uuid(), 'vector_processing', '{}', 1,";
+
+/// Two members may have one hash, and a batch of a thousand tasks is not to write a million rows.
+#[test]
+fn a_task_stands_once_under_each_pair_of_its_metadata_and_under_few() {
+    let deployment = Deployment::new();
+    let sql = deployment.sql();
+    let pairs = || sql.value::<i64>("SELECT count(*) FROM task_metadata", &[]);
+    // As json keeps them: the only two members of one hash that are easy to make.
+    sql.run(&format!(r#"{INSERT} '{{"a":"1","a":"1"}}'"#)).unwrap();
+    assert_eq!(pairs(), 1);
+    for (members, expected) in [(32, 33), (33, 34)] {
+        sql.run(&format!("{INSERT} json_object_agg(n, n) FROM generate_series(1, {members}) AS n")).unwrap();
+        assert_eq!(pairs(), expected, "with {members} members");
+    }
+    sql.run("DELETE FROM tasks").unwrap();
+    assert_eq!(pairs(), 0);
+}
+
+/// Retention deletes a few hundred tasks at a time out of any number.
+#[test]
+fn what_is_deleted_is_forgotten_without_a_look_at_all_metadata() {
+    let deployment = Deployment::new();
+    let sql = deployment.sql();
+    sql.run(&format!("{INSERT} json_build_object('n', n) FROM generate_series(1, 2000) AS n")).unwrap();
+    sql.run("ANALYZE tasks, task_metadata").unwrap();
+    let scans =
+        "(SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_xact_user_tables WHERE relname = 'task_metadata')::bigint";
+    sql.run(&format!(
+        "DO $$ DECLARE scans_before bigint := {scans}; BEGIN
+             DELETE FROM tasks WHERE id IN (SELECT id FROM tasks ORDER BY id LIMIT 500);
+             ASSERT {scans} = scans_before, 'it read the whole table';
+         END $$"
+    ))
+    .unwrap();
+    assert_eq!(sql.value::<i64>("SELECT count(*) FROM task_metadata", &[]), 1500);
+}
+
+/// By their own tasks, and not by way of everybody's: what others have makes no list slower, nor tells by its time.
+#[test]
+fn an_owner_finds_their_own_tasks_by_metadata() {
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let [one, two, root] = [("one", "user"), ("two", "user"), ("root", "admin")]
+        .map(|(name, role)| client.with_key(&deployment.key(name, role)));
+    let [first, second, _] = ["red", "red", "blue"].map(|colour| one.submit(&body(json!({"colour": colour}))));
+    let mut red = [first, second];
+    red.sort_unstable();
+    red.reverse();
+    two.submit(&body(json!({"colour": "red"})));
+    let ids = |client: &Client, query: &str| -> Vec<String> {
+        client.list(query).iter().map(|task| task["task_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&root, "?metadata.colour=red").len(), 3);
+    assert_eq!(ids(&two, "?metadata.colour=red").len(), 1);
+    assert_eq!(ids(&two, "?metadata.colour=blue").len(), 0);
+    // Only those who see all tasks need the table.
+    deployment.sql().run("DELETE FROM task_metadata").unwrap();
+    assert_eq!(ids(&root, "?metadata.colour=red").len(), 0);
+    assert_eq!(ids(&one, "?metadata.colour=red"), red);
+    assert_eq!(ids(&one, "?metadata.colour=red&status=PENDING&limit=1"), red[..1]);
+    let counts = one.fetch("/tasks/counts?metadata.colour=red&status=PENDING").expect(200).json();
+    assert_eq!(counts["counts"]["PENDING"], 2);
 }
 
 /// Tasks that were there before their metadata had an index are found too.
@@ -272,11 +340,35 @@ fn a_member_of_any_metadata_is_found_and_forgotten_with_its_task() {
 fn metadata_from_before_its_index_is_found() {
     let deployment = Deployment::new();
     let sql = deployment.sql();
-    let insert = "INSERT INTO tasks (id, task_type, input, metadata, max_attempts)
-                  VALUES (gen_random_uuid(), 'vector_processing', '{}', '{\"k\":\"v\"}', 1)";
-    sql.run(&format!("ALTER TABLE tasks DISABLE TRIGGER note_metadata; {insert}; ALTER TABLE tasks ENABLE TRIGGER note_metadata; {insert}")).unwrap();
+    let insert = format!(r#"{INSERT} '{{"k":"v"}}'"#);
+    sql.run("ALTER TABLE tasks DISABLE TRIGGER note_metadata").unwrap();
+    sql.run(&insert).unwrap();
+    sql.run("ALTER TABLE tasks ENABLE TRIGGER note_metadata").unwrap();
+    sql.run(&insert).unwrap();
+    // Of a task that was deleted while the others were gone through.
+    sql.run("INSERT INTO task_metadata (pair, task_id) VALUES (1, gen_random_uuid())").unwrap();
     sql.run(include_str!("../migrations/2026-01-09-010000_task_metadata_filled/up.sql")).unwrap();
+    assert_eq!(sql.value::<i64>("SELECT count(*) FROM task_metadata", &[]), 2);
     assert_eq!(deployment.serve().client().list("?metadata.k=v").len(), 2);
+}
+
+/// They are one detail of what people look at when something is wrong.
+#[test]
+fn queues_are_shown_when_their_workers_over_http_cannot_be() {
+    const WORDS: &str = "queues are shown without their workers over HTTP";
+    let deployment = Deployment::new();
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    client.submit(&body(json!({})));
+    deployment.sql().run("ALTER TABLE task_events RENAME COLUMN message TO told").unwrap();
+    // After each of the two the queues are read anew.
+    for change in ["pause", "resume"] {
+        client.post(&format!("/queues/default/{change}"), "", &[]).expect(200);
+        let queues = client.fetch("/queues").expect(200).json();
+        assert_eq!((&queues[0]["queue"], &queues[0]["http_workers"]), (&json!("default"), &json!([])), "{queues}");
+    }
+    serve.wait_for_line(WORDS);
+    assert_eq!(serve.stderr().matches(WORDS).count(), 1, "said once: {}", serve.stderr());
 }
 
 /// What is looked for window by window is the same as what is found at once.

@@ -1,7 +1,10 @@
 //! Panorama: what all dashboards of a process see: counts, queues, workers. Read once a second for all of them, on
 //! connections of its own, so that it is there when the system is in trouble, which is when people look.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::memo::Memo;
 use crate::core::{
@@ -28,6 +31,8 @@ pub struct Panorama {
     /// The connections that dashboards read on.
     pub store: Store,
     overview: Memo<(), Arc<Overview>>,
+    /// The last overview is without those who serve over HTTP: said once, however often it is read.
+    lacks_http_workers: AtomicBool,
     /// By owner and filter.
     counts: Memo<(Option<String>, String), Counts>,
     /// By owner.
@@ -40,16 +45,25 @@ impl Panorama {
         Ok(Self {
             store: store.for_watchers()?,
             overview: Memo::default(),
+            lacks_http_workers: AtomicBool::new(false),
             counts: Memo::default(),
             workers: Memo::default(),
         })
     }
 
-    /// All queues.
+    /// All queues. They are worth showing without those who serve them over HTTP.
     pub async fn overview(&self) -> Result<Arc<Overview>, StoreError> {
         let read = async {
+            let http_workers = async { Ok::<_, StoreError>(self.store.http_workers().await) };
             let (queues, samples, http_workers) =
-                tokio::try_join!(self.store.queues(None), self.store.samples(None), self.store.http_workers())?;
+                tokio::try_join!(self.store.queues(None), self.store.samples(None), http_workers)?;
+            let said = self.lacks_http_workers.swap(http_workers.is_err(), Ordering::Relaxed);
+            let http_workers = http_workers.unwrap_or_else(|error| {
+                if !said {
+                    tracing::warn!("queues are shown without their workers over HTTP: {error}");
+                }
+                Vec::new()
+            });
             Ok(Arc::new(Overview { queues, samples, http_workers }))
         };
         self.overview.get((), read).await

@@ -139,6 +139,15 @@ struct UntilRow {
     lease_until: DateTime<Utc>,
 }
 
+/// How the history begins to tell of the start of an HTTP worker's delivery; the worker's name for itself follows. It is
+/// kept nowhere else, so it is read back from there. The dashboard reads it too.
+macro_rules! leased_by {
+    () => {
+        "leased by "
+    };
+}
+pub(super) use leased_by;
+
 const LEASE: &str = concat!(
     "WITH ready AS MATERIALIZED (SELECT t.id FROM tasks t WHERE t.queue = $1 AND t.due_at IS NULL AND ",
     waiting!(),
@@ -148,7 +157,7 @@ const LEASE: &str = concat!(
         JOIN unnest($5) WITH ORDINALITY AS k(token, place) ON k.place = r.place)",
     claim_locked!(
         "lease_until = clock_timestamp() + $6 * interval '1 ms', lease_ms = $6, lease_token = locked.token",
-        "'leased by ' || $7",
+        "$7",
         ", lease_token, lease_until"
     )
 );
@@ -166,7 +175,7 @@ impl Store {
             .bind::<BigInt, _>(ask.most as i64)
             .bind::<Array<Bytea>, _>(tokens.iter().map(LeaseToken::digest).collect::<Vec<_>>())
             .bind::<BigInt, _>(ask.lease.as_millis() as i64)
-            .bind::<Text, _>(ask.worker.clone());
+            .bind::<Text, _>(format!(concat!(leased_by!(), "{}"), ask.worker));
         let rows: Vec<LeasedRow> = self.rows(statement).await?;
         let leased = |row: LeasedRow| {
             let token = tokens.iter().find(|token| token.digest() == row.lease_token);
@@ -194,21 +203,27 @@ impl Store {
         Ok(rows.first().map_or(0, |row| row.count as usize))
     }
 
-    /// The workers over HTTP by queue: those that hold tasks, the first thousand, and queues where somebody has asked for
-    /// work lately.
+    /// The workers over HTTP by queue: those that hold tasks, as far as the thousand tasks tell that were taken last, and
+    /// queues where somebody has asked for work lately.
     pub async fn http_workers(&self) -> Result<Vec<HttpWorker>, StoreError> {
-        // Claimed by anybody else, a row has no lease of its own.
-        const WORKERS: &str = "
-            (SELECT t.queue, nullif(substr(claimed.message, length('leased by ') + 1), '') AS worker,
-                    count(*) AS running
-             FROM tasks t, LATERAL (
-                 SELECT e.message FROM task_events e
-                 WHERE e.task_id = t.id AND e.delivery = t.delivery AND e.status = 'RUNNING' LIMIT 1) AS claimed
-             WHERE t.status = 'RUNNING' AND t.lease_until > clock_timestamp()
-             GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 1000)
+        // Claimed by anybody else, a row has no lease of its own. Sorted by what no index has, or the planner could go
+        // through all tasks in the order of an index until it has a thousand that run. A history is read from its end:
+        // behind the start of the present delivery are its own lines only, before it those of all others.
+        const WORKERS: &str = concat!(
+            "(SELECT held.queue, nullif(substr(claimed.message, length('",
+            leased_by!(),
+            "') + 1), '') AS worker, count(*) AS running
+             FROM (SELECT t.id, t.queue, t.delivery FROM tasks t
+                   WHERE t.status = 'RUNNING' AND t.lease_until > clock_timestamp()
+                   ORDER BY t.started_at DESC LIMIT 1000) AS held,
+                  LATERAL (SELECT e.message FROM task_events e
+                           WHERE e.task_id = held.id AND e.delivery = held.delivery AND e.status = 'RUNNING'
+                           ORDER BY e.seq DESC LIMIT 1) AS claimed
+             GROUP BY 1, 2 ORDER BY 1, 2)
             UNION ALL
             SELECT DISTINCT h.queue, NULL, 0 FROM http_workers h
-            WHERE h.asked_at > clock_timestamp() - interval '90 s'";
+            WHERE h.asked_at > clock_timestamp() - interval '90 s'"
+        );
         self.rows(sql("http_workers", WORKERS)).await
     }
 

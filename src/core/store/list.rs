@@ -6,7 +6,8 @@
 //!
 //! Metadata is found through a table of its own (`task_metadata`: a hash of key and value, and the task), newest first
 //! like everything else, so that a thousandth page costs what the first one does and no match is soon known to be none.
-//! A GIN index costs a submit less, but has no order: it would read all matches to show fifty of them.
+//! A GIN index costs a submit less, but has no order: it would read all matches to show fifty of them. Whoever sees only
+//! their own tasks goes through those instead, newest first.
 
 use std::time::{Duration, Instant};
 
@@ -354,10 +355,13 @@ impl Conditions {
             bounds.push(format!("< {id}"));
             parts.push(format!("t.created_at < {at}"));
         }
+        // A window is small, and all of it is looked through: its statement needs no plan that could be a bad one. And
+        // under a member stand everybody's tasks: an owner's would be looked for among those of all others, and the time
+        // that it takes would tell how many those are. The index of the owner's own tasks has the order of the list too.
+        let may_look_up = bound.is_none() && scope.owner().is_none();
         for (number, (key, value)) in filter.metadata.iter().cloned().enumerate() {
             let (key, value) = (binds.add::<Text, _>(key), binds.add::<Text, _>(value));
-            // A window is small, and all of it is looked through: its statement needs no plan that could be a bad one.
-            if number < LOOKED_UP && bound.is_none() {
+            if may_look_up && number < LOOKED_UP {
                 members.push(format!("{key}, {value}"));
             }
             // Where it is looked up, the planner must not take it for one that leaves few: it sorted all to find some.
@@ -377,8 +381,9 @@ impl Conditions {
         let mut from = "tasks t".to_owned();
         let within: String = self.bounds.iter().map(|bound| format!(" AND task_id {bound}")).collect();
         for (number, member) in self.members.iter().enumerate() {
-            // A task stands under a member once, or under that of two empty texts when it has too many of them. Each
-            // half is sorted for itself, so that the two can be merged from the newest on instead of read whole.
+            // A task stands under a member once, or under that of two empty texts when it has too many of them, or too
+            // large ones. Each half is sorted for itself, so that the two can be merged from the newest on instead of
+            // read whole.
             let [own, large] = [member.as_str(), "'', ''"].map(|pair| {
                 format!(
                     "(SELECT task_id FROM task_metadata

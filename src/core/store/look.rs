@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Lookup, Store, StoreError,
+    http_lease::leased_by,
     rows::{self, error_of},
     statement::sql,
 };
@@ -259,9 +260,11 @@ impl Store {
             FROM tasks t LEFT JOIN workers w ON w.id = t.worker_id
             WHERE t.id = $1 AND ($2 IS NULL OR t.owner = $2)";
         // An HTTP worker has no row of its own: the start of its delivery has its name, as `lease` wrote it.
-        const CHANGES: &str = "
-            SELECT e.seq, e.at, e.status, e.message AS reason, e.delivery, e.attempt, e.worker_id, w.host, w.version,
-                   max(substring(e.message FROM '^leased by (.*)$')) FILTER (WHERE e.status = 'RUNNING')
+        const CHANGES: &str = concat!(
+            "SELECT e.seq, e.at, e.status, e.message AS reason, e.delivery, e.attempt, e.worker_id, w.host, w.version,
+                   max(substring(e.message FROM '^",
+            leased_by!(),
+            "(.*)$')) FILTER (WHERE e.status = 'RUNNING')
                        OVER (PARTITION BY e.delivery) AS name,
                    e.error::text AS error
             FROM (SELECT 0 AS seq, created_at AS at, 'PENDING' AS status, 'submitted' AS message, 0 AS delivery,
@@ -269,7 +272,8 @@ impl Store {
                   UNION ALL
                   SELECT seq, at, status, message, delivery, attempt, worker_id, error FROM task_events
                   WHERE task_id = $1 AND status IS NOT NULL) AS e
-            LEFT JOIN workers w ON w.id = e.worker_id ORDER BY e.seq LIMIT $2";
+            LEFT JOIN workers w ON w.id = e.worker_id ORDER BY e.seq LIMIT $2"
+        );
         let present = sql("present", PRESENT)
             .bind::<SqlUuid, _>(Uuid::from(id))
             .bind::<Nullable<Text>, _>(scope.owner().map(str::to_owned));

@@ -1,7 +1,8 @@
 //! Store: PostgreSQL. Every SQL statement of the project is a verb in here.
 //!
 //! Each verb is one statement with its own commit, so a caller that is dropped in the middle leaves no transaction
-//! open; the one transaction of several statements, a submit with keys, runs on a task that nobody drops. Statements over several rows lock them first, in the order of their ids. The clock is PostgreSQL's.
+//! open; the one transaction of several statements, a submit with keys, runs on a task that nobody drops. Statements
+//! over several rows lock them first, in the order of their ids. The clock is PostgreSQL's.
 
 mod attempt;
 mod claim;

@@ -200,7 +200,8 @@ impl Store {
 
     async fn head(&self, queue: &str, most: i64) -> Result<Vec<Place>, StoreError> {
         const HEAD: &str = "
-            SELECT t.priority, t.delivery = 0 AS is_fresh, t.id, row_number() OVER (ORDER BY t.priority, (t.delivery = 0), t.id) AS rank
+            SELECT t.priority, t.delivery = 0 AS is_fresh, t.id,
+                   row_number() OVER (ORDER BY t.priority, (t.delivery = 0), t.id) AS rank
             FROM (SELECT priority, delivery, id FROM tasks
                   WHERE queue = $1 AND status = 'PENDING' AND due_at IS NULL
                   ORDER BY priority, (delivery = 0), id LIMIT $2) AS t
