@@ -201,6 +201,32 @@ fn a_queue_that_is_served_over_http_says_so() {
 }
 
 #[test]
+fn names_of_queues_that_a_caller_makes_up_are_bounded_and_hide_nobody_else() {
+    let deployment = Deployment::new();
+    let keys = ["many", "honest"].map(|name| deployment.key(name, "worker"));
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let [many, honest] = keys.map(|key| client.with_key(&key));
+    let body = json!({"worker": "test", "task_types": ["thing"]}).to_string();
+    std::thread::scope(|scope| {
+        for part in 0..10 {
+            let (many, body) = (&many, &body);
+            scope.spawn(move || {
+                for number in 0..110 {
+                    many.post(&format!("/queues/made-up-{part}-{number}/lease"), body.clone(), &[]).expect(204);
+                }
+            });
+        }
+    });
+    ask(&honest, json!({})).expect(204);
+    let sql = deployment.sql();
+    let known = |like: &str| sql.value::<i64>("SELECT count(*) FROM http_workers WHERE queue LIKE $1", &[&like]);
+    until("the other worker is known", LONG, || (known("elsewhere") == 1).then_some(()));
+    let made_up = known("made-up-%");
+    assert!(made_up <= 1_000, "{made_up} queues that nobody has");
+}
+
+#[test]
 fn a_held_lease_gets_what_is_submitted_meanwhile_and_holds_no_connection() {
     let deployment = Deployment::new().set("APP_POSTGRES_POOL", 2);
     let mut serve = deployment.serve();

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     core::{
-        model::{Claimed, Level, LogLine, Priority, RetryPolicy, TaskError, allowance, storable},
+        model::{Claimed, Level, LogLine, Priority, RetryPolicy, TaskError, allowance},
         store::{Ending, Finish, Report},
     },
     metrics::Counted,
@@ -36,9 +36,6 @@ use crate::{
     },
     telemetry,
 };
-
-/// Longer texts of errors are cut.
-const MAX_ERROR_BYTES: usize = 4 * 1024;
 
 /// Between the end of a grace and the word that nothing is left.
 const TO_KILL: Duration = Duration::from_secs(1);
@@ -252,9 +249,7 @@ fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome:
 }
 
 fn error(task: &Claimed, code: String, message: &str, retryable: bool) -> TaskError {
-    let mut message = storable(message).into_owned();
-    message.truncate(message.floor_char_boundary(MAX_ERROR_BYTES));
-    TaskError { code, message, retryable, attempt: task.attempt }
+    TaskError { code, message: allowance::error_text(message), retryable, attempt: task.attempt }
 }
 
 /// What the task's own log says at the end of an attempt that failed.

@@ -1,4 +1,4 @@
-//! Allowance: how much one delivery may leave behind: lines of its log, a checkpoint, a result.
+//! Allowance: how much one delivery may leave behind: lines of its log, a checkpoint, a result, the text of its error.
 //!
 //! The one place that says so, for attempts inside the worker, in processes of their own and over HTTP alike.
 
@@ -12,6 +12,8 @@ const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
 const MAX_LINE_BYTES: usize = 8 * 1024;
 /// A checkpoint is a position and not the data: it is written again and again.
 pub(crate) const MAX_CHECKPOINT_BYTES: usize = 1024 * 1024;
+/// Longer texts of errors are cut.
+const MAX_ERROR_BYTES: usize = 4 * 1024;
 
 /// How much a delivery has logged.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,13 @@ pub(crate) fn cut(mut text: String) -> String {
         text.truncate(text.floor_char_boundary(MAX_LINE_BYTES - '…'.len_utf8()));
         text.push('…');
     }
+    text
+}
+
+/// The text of an error as it can be stored, of bounded length.
+pub(crate) fn error_text(text: &str) -> String {
+    let mut text = storable(text).into_owned();
+    text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
     text
 }
 
@@ -117,5 +126,12 @@ mod tests {
         let line = LogLine { at: Utc::now(), level: Level::Info, message: "é".repeat(MAX_LINE_BYTES) };
         let message = logged.admit(line).unwrap().message;
         assert!(message.len() <= MAX_LINE_BYTES && message.ends_with("é…"));
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_cut_between_characters() {
+        assert_eq!(error_text("no\0"), "no\u{FFFD}");
+        let cut = error_text(&format!("x{}", "é".repeat(MAX_ERROR_BYTES)));
+        assert!(cut.len() == MAX_ERROR_BYTES - 1 && cut.ends_with('é'));
     }
 }

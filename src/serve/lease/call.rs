@@ -74,6 +74,8 @@ pub struct Holder {
     pub id: TaskId,
     /// The token of the body.
     pub token: LeaseToken,
+    /// The owner of the key that the worker has.
+    pub owner: Option<String>,
 }
 
 impl<T: DeserializeOwned + Shows + 'static> FromRequest for Call<T> {
@@ -83,7 +85,7 @@ impl<T: DeserializeOwned + Shows + 'static> FromRequest for Call<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), web::Payload::from_request(request, payload));
         async move {
-            Caller::extract(&request).await?;
+            let owner = Caller::extract(&request).await?.owner;
             let Named(id) = Named::extract(&request).await?;
             let api = request.app_data::<Data<Api>>().cloned();
             let api = api.ok_or_else(|| Problem::new(Code::Internal, "A call of a worker comes to no server."))?;
@@ -93,7 +95,7 @@ impl<T: DeserializeOwned + Shows + 'static> FromRequest for Call<T> {
             let token = body.lease_token().parse();
             let token = token
                 .map_err(|_| wrong("/lease_token", "is not a token of this server: send it as the lease gave it"))?;
-            Ok(Self { holder: Holder { api, id, token }, body })
+            Ok(Self { holder: Holder { api, id, token, owner }, body })
         }
         .boxed_local()
     }

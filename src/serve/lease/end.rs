@@ -17,7 +17,7 @@ use super::{
 use crate::{
     core::{
         Held,
-        model::{Status, TaskError, allowance, is_type_name, storable},
+        model::{Status, TaskError, allowance, is_type_name},
         store::Ending,
     },
     tasks::registry::encode,
@@ -25,8 +25,6 @@ use crate::{
 
 /// A worker that fails a task cannot put it off for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
-/// Longer texts of errors are cut.
-const MAX_ERROR_BYTES: usize = 4 * 1024;
 
 /// How the task stands after its delivery has ended.
 #[derive(Serialize, JsonSchema)]
@@ -64,8 +62,7 @@ pub async fn fail(Call { holder, body }: Call<FailBody>) -> Result<HttpResponse,
         Held::Already(status @ (Status::Failed | Status::Pending)) => return Ok(ended(status)),
         other => running(other)?,
     };
-    let mut message = storable(&body.message).into_owned();
-    message.truncate(message.floor_char_boundary(MAX_ERROR_BYTES));
+    let message = allowance::error_text(&body.message);
     let error = TaskError { code: body.code, message, retryable: body.retryable, attempt: standing.attempt };
     let ending = match body.retryable {
         false => Ending::Failed(error),

@@ -41,7 +41,8 @@ pub async fn heartbeat(Call { holder, .. }: Call<HeartbeatBody>) -> Result<HttpR
     }
     // Who works on a kind of task knows it, also while it asks for no other.
     let api = &holder.api;
-    api.bench.note(&Wish { queue: standing.queue.clone(), task_types: vec![standing.task_type.clone()] });
+    let wish = Wish { queue: standing.queue.clone(), task_types: vec![standing.task_type.clone()] };
+    api.bench.note(&wish, &holder.owner);
     match api.core.renew_lease(holder.id, &holder.token).await? {
         Held::Yes(until) => Ok(HttpResponse::Ok().json(RenewedView { lease_until: Time(until) })),
         _ => Err(lost("The task is not leased with this token any more.")),

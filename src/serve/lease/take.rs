@@ -10,6 +10,7 @@ use actix_web::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     super::{Api, caller::Caller, problem::Problem, task_view::Time},
@@ -23,6 +24,9 @@ use crate::core::{
 
 /// No answer is held longer: proxies close what is silent for a minute.
 const LONGEST_WAIT: u64 = 50;
+/// Who finds no place on the bench is held for so long and no longer: it cannot be called. Answered at once, it would
+/// ask again at once, and so on.
+const UNSEATED: Duration = Duration::from_secs(5);
 
 /// A task in the hands of a worker.
 #[derive(Serialize, JsonSchema)]
@@ -76,7 +80,7 @@ impl From<Leased> for LeasedView {
 /// `POST /queues/{queue}/lease`: 200 with tasks, or 204 when none came.
 pub async fn lease(
     api: Data<Api>,
-    _caller: Caller,
+    caller: Caller,
     queue: Path<String>,
     request: HttpRequest,
     mut payload: Payload,
@@ -86,19 +90,29 @@ pub async fn lease(
         return Err(Problem::parameter("queue", "a name of 1 to 64 of a-z 0-9 _ . -"));
     }
     let (ask, wish) = asked(queue.into_inner(), body.lease.as_deref(), &body)?;
-    let end = tokio::time::Instant::now() + Duration::from_secs(body.wait.min(LONGEST_WAIT));
-    api.bench.note(&wish);
+    let end = Instant::now() + Duration::from_secs(body.wait.min(LONGEST_WAIT));
+    api.bench.note(&wish, &caller.owner);
     loop {
         let leased = api.core.lease(ask.clone()).await?;
         if !leased.is_empty() {
             let views: Vec<LeasedView> = leased.into_iter().map(LeasedView::from).collect();
             return Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(views));
         }
+        let nothing = || Ok(HttpResponse::NoContent().finish());
+        if Instant::now() >= end {
+            return nothing();
+        }
         // Sits only while it waits: a claim that is under way is not counted among those to be called.
-        let seat = api.bench.sit(&wish);
+        let Some(seat) = api.bench.sit(&wish, &caller.owner) else {
+            tokio::select! {
+                () = api.closing.cancelled() => {}
+                () = sleep_until(end.min(Instant::now() + UNSEATED)) => {}
+            }
+            return nothing();
+        };
         tokio::select! {
-            () = api.closing.cancelled() => return Ok(HttpResponse::NoContent().finish()),
-            () = tokio::time::sleep_until(end) => return Ok(HttpResponse::NoContent().finish()),
+            () = api.closing.cancelled() => return nothing(),
+            () = sleep_until(end) => return nothing(),
             () = seat.called() => {}
         }
     }
