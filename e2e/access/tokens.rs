@@ -1,6 +1,12 @@
 //! Tokens: JWTs of an identity provider, good and forged.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use ring::{
     rand::SystemRandom,
@@ -235,6 +241,41 @@ fn keys_are_fetched_by_url_and_a_new_one_is_found() {
         let ended = short.fetch(&format!("/tasks/{id}?wait=50")).expect(401);
         (ended.json()["detail"] == "The key was revoked or has expired.").then_some(())
     });
+}
+
+/// 401 would tell the holders of tokens that are signed with a new key to give up.
+#[test]
+fn a_new_key_is_not_judged_while_the_provider_gives_none() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let [first, later] =
+        [json!({"keys": [old.jwk()]}), json!({"keys": [old.jwk(), new.jwk()]})].map(|set| set.to_string());
+    let is_back = Arc::new(AtomicBool::new(false));
+    let answers = is_back.clone();
+    let provider = HttpServer::start(move |_, earlier| {
+        let whole = |status, text: &str| Reply::Whole(status, Vec::new(), text.as_bytes().to_vec());
+        match (earlier, answers.load(Ordering::Relaxed)) {
+            (0, _) => whole(200, &first),
+            (_, true) => whole(200, &later),
+            (1, false) => Reply::Silence,
+            (_, false) => whole(500, "not now"),
+        }
+    });
+    let deployment = deployment(&provider.url("/jwks"));
+    let mut serve = deployment.serve();
+    let client = serve.client();
+    let shown = |signer: &Signer| status(&client, &signer.token(&claims(json!({}))), "/tasks");
+    // The keys have just been read, and are not read again for a moment.
+    until("the provider is asked, and says nothing", LONG, || (shown(&new) == 503).then_some(()));
+    for asked in [2, 3] {
+        until("the provider is asked once more", LONG, || {
+            assert_eq!(shown(&new), 503, "after {} readings", provider.asked());
+            (provider.asked() >= asked).then_some(())
+        });
+        assert_eq!((shown(&new), shown(&old)), (503, 200));
+    }
+    is_back.store(true, Ordering::Relaxed);
+    until("the new key is found", LONG, || (shown(&new) == 200).then_some(()));
+    assert_eq!(shown(&Signer::new("none")), 401, "from here on an unknown key is one");
 }
 
 #[test]

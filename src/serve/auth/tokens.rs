@@ -7,7 +7,10 @@
 use std::{
     collections::HashMap,
     fs,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -50,9 +53,16 @@ pub struct Tokens {
     role_claim: String,
     source: Source,
     keys: RwLock<Arc<KeySet>>,
-    /// One reading at a time; when the last one began.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    /// One reading at a time; the last one.
+    turn: tokio::sync::Mutex<Option<Reading>>,
     waiting: Semaphore,
+}
+
+/// A reading of the keys.
+struct Reading {
+    began: Instant,
+    /// False as long as it goes on, too.
+    has_succeeded: Arc<AtomicBool>,
 }
 
 /// Where the keys are published.
@@ -147,7 +157,7 @@ impl Tokens {
             // A file that cannot be read is a mistake; a provider may be back in a minute.
             (Source::File(_), Err(error)) => return Err(error.context("APP_JWT_JWKS")),
             (Source::Url(_), Err(error)) => tracing::warn!("the keys of APP_JWT_JWKS cannot be read yet: {error:#}"),
-            (_, Ok(())) => {}
+            (_, Ok(_)) => {}
         }
         Ok(Some(tokens))
     }
@@ -176,11 +186,14 @@ impl Tokens {
             Err(Refusal::UnknownKey) => {
                 let _place = self.waiting.try_acquire().map_err(|_| Refusal::NotNow)?;
                 match timeout(LOOK_UP, self.clone().refresh(came - PAUSE)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!("the keys of APP_JWT_JWKS cannot be read: {error:#}"),
-                    Err(_) => return Err(Refusal::NotNow),
+                    Ok(Ok(true)) => self.judge(&self.present(), token, &kid, algorithm),
+                    // The key may be one of those that could not be read, and who is told 401 does not come again.
+                    Ok(Ok(false)) | Err(_) => Err(Refusal::NotNow),
+                    Ok(Err(error)) => {
+                        tracing::warn!("the keys of APP_JWT_JWKS cannot be read: {error:#}");
+                        Err(Refusal::NotNow)
+                    }
                 }
-                self.judge(&self.present(), token, &kid, algorithm)
             }
             judged => judged,
         }
@@ -213,19 +226,22 @@ impl Tokens {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the keys, unless a reading has begun after `moment`.
-    async fn refresh(self: Arc<Self>, moment: Instant) -> anyhow::Result<()> {
+    /// Reads the keys, unless a reading has begun after `moment`. Whether the last one has succeeded; the error is told
+    /// to whoever has read.
+    async fn refresh(self: Arc<Self>, moment: Instant) -> anyhow::Result<bool> {
         let mut last = self.turn.lock().await;
-        if last.is_some_and(|last| last > moment) {
-            return Ok(());
+        if let Some(reading) = last.as_ref().filter(|reading| reading.began > moment) {
+            return Ok(reading.has_succeeded.load(Ordering::Acquire));
         }
-        *last = Some(Instant::now());
+        let has_succeeded = Arc::new(AtomicBool::new(false));
+        *last = Some(Reading { began: Instant::now(), has_succeeded: has_succeeded.clone() });
         let this = self.clone();
         // Stored by the thread that has read it: whoever waits for it may have gone.
         let read = move || {
             let keys = this.source.read()?;
             *this.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-            Ok(())
+            has_succeeded.store(true, Ordering::Release);
+            Ok(true)
         };
         tokio::task::spawn_blocking(read).await?
     }
