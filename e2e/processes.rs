@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Deployment, LONG, Stopwatch};
+use crate::harness::{Client, Deployment, LONG, Stopwatch, new_folder};
 
 fn run(client: &Client, how: &str) -> Value {
     let id = client.submit(&json!({"task_type": "apart", "how": how, "options": {"max_attempts": 1}}));
@@ -47,6 +47,29 @@ fn a_loop_that_asks_nothing_is_stopped() {
     let cancelled = Stopwatch::start();
     client.wait_final(&next, LONG);
     assert!(cancelled.elapsed() < Duration::from_secs(3), "the slot was free after {:?}", cancelled.elapsed());
+}
+
+/// It would go on for longer than this test waits, and nothing that it does counts any more.
+#[test]
+fn a_program_whose_checkpoint_is_too_large_is_stopped() {
+    let folder = new_folder("tasks");
+    let script = "printf '{\"checkpoint\":\"%s\"}\\n' \"$(head -c 1100000 /dev/zero | tr '\\0' x)\"\nexec sleep 600\n";
+    std::fs::write(folder.join("large.sh"), script).unwrap();
+    let tasks = folder.join("tasks.toml");
+    let declared = "[tasks.large]\ncommand = [\"sh\", \"large.sh\"]\ninput_schema.type = \"object\"\n";
+    std::fs::write(&tasks, declared).unwrap();
+    let deployment = Deployment::new().with_test_types().set("APP_TASKS", tasks.display()).set("APP_CONCURRENCY", 1);
+    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let client = serve.client();
+    let id = client.submit(&json!({"task_type": "large"}));
+    let next = client.submit(&json!({"task_type": "count", "steps": 1, "pace": 0}));
+    let task = client.wait_final(&id, LONG);
+    assert_eq!(
+        (&task["status"], &task["error"]["code"]),
+        (&json!("FAILED"), &json!("checkpoint_too_large")),
+        "{task:#}"
+    );
+    assert_eq!(client.wait_final(&next, LONG)["status"], "SUCCESS", "its slot is free");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
     process::{ChildStdin, Command},
+    sync::Notify,
 };
 
 use super::{
@@ -66,14 +67,15 @@ pub async fn run(plan: &Plan, ctx: &Context) -> Result<Outcome, Failure> {
     else {
         return Err(Failure::retry("process", "a process has no pipes"));
     };
-    let mut said = Said::new(ctx);
-    let mut errors = Said::new(ctx);
+    let refusal = Notify::new();
+    let mut said = Said::new(ctx, &refusal);
+    let mut errors = Said::new(ctx, &refusal);
     {
         let read = async { tokio::join!(said.listen(stdout, None), errors.listen(stderr, Some(&plan.mark))) };
         // Ends with the pipes; the control goes on until then, so that stdin stays open.
         tokio::select! {
             _ = read => {}
-            () = control(stdin, line, ctx) => {}
+            () = control(stdin, line, ctx, &refusal) => {}
         }
     }
     let left = child.wait().await;
@@ -99,15 +101,22 @@ pub async fn run(plan: &Plan, ctx: &Context) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// Tells the plan, and then to stop when it is time. Never returns: the end of stdin would be the end of the payload.
-async fn control(mut stdin: ChildStdin, plan: String, ctx: &Context) {
+/// Tells the plan, and then to stop when it is time, or when the attempt has failed already. Never returns: the end of
+/// stdin would be the end of the payload.
+async fn control(mut stdin: ChildStdin, plan: String, ctx: &Context, refusal: &Notify) {
     let written = async {
         stdin.write_all(plan.as_bytes()).await?;
         stdin.write_all(b"\n").await?;
-        ctx.stopped().await;
-        // A worker that leaves gives its tasks time to save a checkpoint, and knows itself how long.
-        let word = if ctx.stopping() == Some(StopReason::Drain) { ASK } else { STOP };
-        stdin.write_all(&[word]).await
+        let refused = tokio::select! {
+            () = refusal.notified() => true,
+            () = ctx.stopped() => false,
+        };
+        if !refused && ctx.stopping() == Some(StopReason::Drain) {
+            // A worker that leaves gives its tasks time to save a checkpoint, and knows itself how long.
+            stdin.write_all(&[ASK]).await?;
+            refusal.notified().await;
+        }
+        stdin.write_all(&[STOP]).await
     };
     if let Err(error) = written.await {
         tracing::debug!(%error, "the supervisor has gone");
@@ -130,11 +139,21 @@ struct Said<'a> {
     not_started: Option<String>,
     /// Something of it may not be kept.
     refused: Option<Failure>,
+    /// Told of that: what the payload does from then on is in vain.
+    refusal: &'a Notify,
 }
 
 impl<'a> Said<'a> {
-    fn new(ctx: &'a Context) -> Self {
-        Self { ctx, pace: Pace::new(), outcome: Outcome::new(), payload: None, not_started: None, refused: None }
+    fn new(ctx: &'a Context, refusal: &'a Notify) -> Self {
+        Self {
+            ctx,
+            pace: Pace::new(),
+            outcome: Outcome::new(),
+            payload: None,
+            not_started: None,
+            refused: None,
+            refusal,
+        }
     }
 }
 
@@ -176,6 +195,7 @@ impl Said<'_> {
                 // JSON that was just read can be written: it is too large.
                 if let Err(refusal) = self.ctx.checkpoint(&position) {
                     self.refused.get_or_insert(refusal);
+                    self.refusal.notify_one();
                 }
             }
             Message::Result(result) => self.outcome.result = Some(result),
