@@ -20,6 +20,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How often one of the workers looks for single lost doorbells. With a pause of the loop on top, less than half a
 /// minute; with [`SETTLED`] on top of that, less than the 35 seconds within which a lost doorbell rings again.
 const LOOK: Duration = Duration::from_secs(24);
+/// Between a look that failed and the next one. Not none: of many workers one turns at any moment, and a look that
+/// always fails would be made all the time.
+const AGAIN: Duration = Duration::from_secs(5);
 /// A task that has been ready for less may have its doorbell on the way.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Ids per question whether they still wait.
@@ -44,7 +47,9 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
             Ok(rung) => rung,
             Err(error) => {
                 // Otherwise what is lost would be looked for a whole pause later, and ring later than promised.
-                store.give_look_back(worker.id).await?;
+                if let Err(error) = store.give_look_back(worker.id, AGAIN).await {
+                    tracing::warn!("could not give back the look for lost doorbells: {error}");
+                }
                 return Err(error);
             }
         };

@@ -256,13 +256,14 @@ impl Fetch {
     }
 
     /// Claims what was taken and starts it; deals with the rest.
-    async fn claim(&self, taken: Vec<Taken>, slots: Vec<OwnedSemaphorePermit>) -> Result<Next, StoreError> {
-        let outlet = self.worker.core.queue.outlet();
+    async fn claim(&mut self, taken: Vec<Taken>, slots: Vec<OwnedSemaphorePermit>) -> Result<Next, StoreError> {
+        let worker = self.worker.clone();
+        let outlet = worker.core.queue.outlet();
         let mut fresh: Vec<Taken> = Vec::with_capacity(taken.len());
         for taken in taken {
             // A task that this worker holds already: a second doorbell, or that of the next delivery, rung before this
             // one's end is settled. It stays in the own list, and the comparison after the end deals with it.
-            if self.worker.held.begin(taken.id) {
+            if worker.held.begin(taken.id) {
                 fresh.push(taken);
             }
         }
@@ -271,16 +272,16 @@ impl Fetch {
         }
         let ids: Vec<TaskId> = fresh.iter().map(|taken| taken.id).collect();
         if mutant("acknowledge-first") {
-            fresh.iter().for_each(|taken| outlet.acknowledge(&self.queue, taken.list, self.worker.id, taken.id));
+            fresh.iter().for_each(|taken| outlet.acknowledge(&self.queue, taken.list, worker.id, taken.id));
         }
-        let _until_known = self.worker.held.claiming(&ids);
+        let _until_known = worker.held.claiming(&ids);
         // An error says nothing about what happened. Claimed, the next renewals find rows that nobody holds; not
         // claimed, the doorbells are in the own list, and the next comparison finds them there.
-        let claimed = self.worker.core.store.claim(self.worker.id, &ids, &self.worker.types).await?;
+        let claimed = worker.core.store.claim(worker.id, &ids, &worker.types).await?;
         if self.compared && !claimed.is_empty() {
             // Not those whose acknowledgement is only on its way: they are settled, and no claim comes of them.
             let (queue, ids) = (&self.queue, claimed.len());
-            self.worker.core.metrics.work.recovered(Recovery::NeverReceived, ids);
+            worker.core.metrics.work.recovered(Recovery::NeverReceived, ids);
             tracing::info!(queue, ids, "found ids that Redis had moved and nobody received");
         }
         outlet.changed(claimed.iter().map(|task| (task.id, task.version)).collect());
@@ -289,7 +290,7 @@ impl Fetch {
             let place = fresh.iter().position(|taken| taken.id == task.id);
             let list = place.map(|place| fresh.swap_remove(place).list);
             if let Some(slot) = slots.pop() {
-                attempt::start(&self.worker, task, list, slot);
+                attempt::start(&worker, task, list, slot);
             }
         }
         drop(slots);
@@ -300,7 +301,7 @@ impl Fetch {
     }
 
     /// Doorbells that brought no task.
-    async fn turn_away(&self, rest: Vec<Taken>) -> Result<Next, StoreError> {
+    async fn turn_away(&mut self, rest: Vec<Taken>) -> Result<Next, StoreError> {
         let outlet = self.worker.core.queue.outlet();
         let ids: Vec<TaskId> = rest.iter().map(|taken| taken.id).collect();
         let reasons = self.worker.core.store.why_not_claimed(&ids, &self.worker.types).await?;

@@ -53,7 +53,7 @@ struct Beats {
 impl Unbroken {
     /// Whether renewals have come in time for this long: PostgreSQL is there, and so was this process.
     pub(super) fn for_at_least(&self, time: Duration) -> bool {
-        self.beats().is_some_and(|beats| uptime() - beats.first >= time)
+        self.beats().is_some_and(|beats| uptime().saturating_sub(beats.first) >= time)
     }
 
     /// Whether they have for a whole lease, up to now. Who has missed one may have been cut off itself, and should not
@@ -65,7 +65,10 @@ impl Unbroken {
     }
 
     fn for_a_lease_at(&self, lease: Duration, now: Duration) -> bool {
-        self.beats().is_some_and(|beats| now - beats.first >= lease && now - beats.last < longest_gap(lease))
+        self.beats().is_some_and(|beats| {
+            // A renewal may be noted after `now` was read, and lie behind it.
+            now.saturating_sub(beats.first) >= lease && now.saturating_sub(beats.last) < longest_gap(lease)
+        })
     }
 
     fn beats(&self) -> Option<Beats> {
@@ -78,7 +81,7 @@ impl Unbroken {
 
     fn note_at(&self, renewed: bool, lease: Duration, now: Duration) {
         let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let unbroken = beats.filter(|beats| now - beats.last < longest_gap(lease));
+        let unbroken = beats.filter(|beats| now.saturating_sub(beats.last) < longest_gap(lease));
         *beats = renewed.then(|| Beats { first: unbroken.map_or(now, |beats| beats.first), last: now });
     }
 }
@@ -183,7 +186,7 @@ async fn beat(
                     tracing::warn!(worker.id = %worker.id, "cannot renew the lease, trying on: {error}");
                 }
                 let since = *unreachable_since.get_or_insert_with(uptime);
-                if uptime() - since > worker.settings.lease_grace && worker.held.running() > 0 {
+                if uptime().saturating_sub(since) > worker.settings.lease_grace && worker.held.running() > 0 {
                     tracing::error!("PostgreSQL has been away for APP_LEASE_GRACE: stopping the attempts");
                     worker.held.ask_all(StopReason::Lost);
                 }
@@ -249,7 +252,7 @@ impl Watch {
         let now = ticks.load(Ordering::Relaxed);
         if now != self.ticks {
             *self = Watch { ticks: now, moved_at: uptime(), suspected: false };
-        } else if uptime() - self.moved_at > hung_after {
+        } else if uptime().saturating_sub(self.moved_at) > hung_after {
             // Two looks: after a suspension the first one comes before the main runtime has had its turn.
             if self.suspected {
                 super::abort_worker("the main runtime has not moved for APP_HUNG_AFTER");
@@ -288,6 +291,18 @@ mod tests {
         assert!(!may_judge(&[60, 50, 40, 30, 21]), "it stands still, or has until now");
         assert!(!may_judge(&[60, 50, 29, 20, 10, 1]), "it stood still within the lease");
         assert!(may_judge(&[90, 70, 50, 40, 30, 20, 10, 1]) && may_judge(&[60, 31, 21, 11, 1]), "that is over");
+    }
+
+    #[test]
+    fn a_renewal_that_comes_between_the_question_and_the_answer_is_one_in_time() {
+        let asked_at = uptime() + Duration::from_secs(1_000);
+        let unbroken = Unbroken::default();
+        for after in [0, 10, 20, 30, 31] {
+            unbroken.note_at(true, LEASE, asked_at + Duration::from_secs(after));
+        }
+        assert!(unbroken.for_a_lease_at(LEASE, asked_at + Duration::from_secs(30)));
+        assert!(!unbroken.for_a_lease_at(LEASE, asked_at), "the first one too is still to come");
+        assert!(!unbroken.for_at_least(Duration::from_secs(1)));
     }
 
     #[test]

@@ -62,6 +62,9 @@ const SIGN_OFF: Duration = Duration::from_secs(2);
 const AT_ONCE: Duration = Duration::from_millis(800);
 const MOMENT: Duration = Duration::from_millis(50);
 
+/// How long the doorbells that were not claimed wait for what runs to be handed back.
+const HANDED_BACK_FIRST: Duration = Duration::from_millis(400);
+
 /// One incarnation, as its loops share it.
 pub(crate) struct Worker {
     id: WorkerId,
@@ -312,13 +315,25 @@ async fn drain(worker: &Arc<Worker>, fetching: &TaskTracker, shutdown: &Shutdown
             "handed back: its worker was told twice to leave"
         }
     };
-    // Beside each other: one of the two stores may be away, and the other one should still hear of it.
-    tokio::join!(farewell.within(hand_back_all(worker, reason)), farewell.within(release_lists(worker)));
+    // First what runs: its ids lie in the own lists too, and who takes one before its row waits again throws its
+    // doorbell away. The lists do not wait for long: one of the two stores may be away, and the other should still hear
+    // of it.
+    let handed_back = CancellationToken::new();
+    let hand_back = async {
+        farewell.within(hand_back_all(worker, reason)).await;
+        handed_back.cancel();
+    };
+    let release = async {
+        let _ = tokio::time::timeout(HANDED_BACK_FIRST, handed_back.cancelled()).await;
+        farewell.within(release_lists(worker)).await;
+    };
+    tokio::join!(hand_back, release);
     // What was rung just now must be on its way before the process ends.
     farewell.within(worker.core.queue.outlet().flushed()).await;
 }
 
-/// Gives back the doorbells that were not claimed. Others would do it when they find this worker dead.
+/// Gives back the doorbells in the own lists: those that were not claimed, and those of tasks that have just been
+/// handed back, which then ring twice. Others would do it when they find this worker dead.
 async fn release_lists(worker: &Worker) {
     for (queue, _) in worker.settings.slots() {
         for list in worker.core.queue.taker(queue, worker.id).lists() {

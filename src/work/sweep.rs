@@ -46,9 +46,9 @@ pub(super) async fn run(worker: Arc<Worker>, unbroken: Arc<Unbroken>, stop: Canc
     .await;
 }
 
-/// One sweep. Who has not renewed in time for one lease may have been cut off itself, or stood still as others beside it
-/// did: it declares nobody dead, but takes what the dead held. `may_judge` is asked after PostgreSQL has answered: a server that stood still answers
-/// questions of before, and whoever asked has failed to renew meanwhile.
+/// One sweep. Who has not renewed in time for one lease may have been cut off itself, or stood still as others beside
+/// it did: it declares nobody dead, but takes what the dead held. `may_judge` is asked after PostgreSQL has answered: a
+/// server that stood still answers questions of before, and whoever asked has failed to renew meanwhile.
 pub(super) async fn run_once(worker: &Worker, may_judge: impl Fn() -> bool) -> anyhow::Result<Swept> {
     let mut swept = Swept::default();
     if mutant("no-sweep") {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,12 +11,12 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// When each type was told of last.
 #[derive(Default)]
-pub(super) struct Unknown(Mutex<HashMap<String, Instant>>);
+pub(super) struct Unknown(HashMap<String, Instant>);
 
 impl Unknown {
     /// Those of the types that have not been told of for a while, each once. They are taken as told now.
-    pub(super) fn news(&self, types: Vec<String>, now: Instant) -> Vec<String> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn news(&mut self, types: Vec<String>, now: Instant) -> Vec<String> {
+        let told = &mut self.0;
         told.retain(|_, at| now.duration_since(*at) < AGAIN);
         let mut news = types;
         news.sort_unstable();
@@ -34,9 +33,9 @@ mod tests {
 
     #[test]
     fn a_type_is_told_of_once_a_minute() {
-        let unknown = Unknown::default();
+        let mut unknown = Unknown::default();
         let start = Instant::now();
-        let news = |types: &[&str], after: u64| {
+        let mut news = |types: &[&str], after: u64| {
             let types = types.iter().map(|name| (*name).to_owned()).collect();
             unknown.news(types, start + Duration::from_secs(after))
         };

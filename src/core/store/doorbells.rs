@@ -142,11 +142,15 @@ impl Store {
         Ok(self.run(statement).await? == 1)
     }
 
-    /// Gives a look back that came to no end: whoever turns next makes it again.
-    pub async fn give_look_back(&self, looker: WorkerId) -> Result<(), StoreError> {
+    /// Gives a look back that came to no end: whoever turns first after this pause makes it again.
+    pub async fn give_look_back(&self, looker: WorkerId, pause: Duration) -> Result<(), StoreError> {
         const GIVE_BACK: &str = "
-            UPDATE leases SET lease_until = '-infinity' WHERE name = 'lost_doorbells' AND holder = $1";
-        self.run(sql("give_look_back", GIVE_BACK).bind::<SqlUuid, _>(Uuid::from(looker))).await.map(drop)
+            UPDATE leases SET lease_until = clock_timestamp() + $2 * interval '1 ms'
+            WHERE name = 'lost_doorbells' AND holder = $1";
+        let statement = sql("give_look_back", GIVE_BACK)
+            .bind::<SqlUuid, _>(Uuid::from(looker))
+            .bind::<BigInt, _>(pause.as_millis() as i64);
+        self.run(statement).await.map(drop)
     }
 
     /// The next few thousand tasks that wait for a slot and have been ready for at least `for_at_least`: by queue and
