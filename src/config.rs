@@ -147,7 +147,7 @@ pub struct Work {
     #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_SLOTS))]
     pub cpu_threads: Option<u32>,
     /// Variables that the processes of tasks get although they are the worker's own: DATABASE_URL, REDIS_URL, APP_* or
-    /// OTEL_*. Whatever runs there can read them
+    /// OTEL_*. Whatever runs there can read them. One that is not set is told in a warning at the start
     #[arg(long, env = "APP_CHILD_ENV", value_delimiter = ',', value_name = "NAME")]
     pub child_env: Vec<String>,
     /// Leave when the queues are drained: nothing is ready, running or due within 30 s, but for what waits in a paused

@@ -41,7 +41,7 @@ impl DevRole {
     pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check().map_err(anyhow::Error::msg)?;
         let registry = all_types(types, &self.tasks)?;
-        let runnable = runnable(&registry, &self.work, &self.outbound)?;
+        let Some(runnable) = runnable(&registry, &self.work, &self.outbound, &stop).await? else { return Ok(()) };
         let mut servers = dev::Servers::open(&self.servers)?;
         let outcome = self.run_on(&mut servers, registry, runnable, &stop).await;
         servers.stop().await;

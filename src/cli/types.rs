@@ -7,11 +7,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     config,
+    shutdown::Shutdown,
     tasks::{
         Registry, TaskTypes, command,
         context::Tools,
         outbound::Outbound,
-        process::isolated::{Household, isolated},
+        process::isolated::{Household, check_runnable, isolated},
     },
     telemetry,
 };
@@ -28,20 +29,29 @@ pub(super) fn all_types(types: impl TaskTypes, tasks: &config::Tasks) -> anyhow:
 }
 
 /// The same types as a worker runs them: commands whose programs are there, and others in processes of their own where
-/// they ask for it.
-pub(super) fn runnable(
+/// they ask for it. `None` when a signal came before it was clear that they can.
+pub(super) async fn runnable(
     registry: &Registry,
     work: &config::Work,
     outbound: &config::Outbound,
-) -> anyhow::Result<Registry> {
+    stop: &Shutdown,
+) -> anyhow::Result<Option<Registry>> {
     let household =
         Household { outbound: outbound.into(), cpu_threads: cpu_threads(work), pass: work.child_env.clone() };
-    let registry = isolated(registry, &household);
-    for kind in registry.iter() {
-        kind.check_runnable()
-            .map_err(|why| anyhow::anyhow!("the task type {:?} cannot run here: {why}", kind.name()))?;
+    let missing = household.missing();
+    if !missing.is_empty() {
+        tracing::warn!("APP_CHILD_ENV names variables that are not set here: {}", missing.join(", "));
     }
-    Ok(registry)
+    let registry = isolated(registry, &household);
+    let (types, told) = (registry.clone(), stop.drain.clone());
+    let checks = tokio::task::spawn_blocking(move || check_runnable(&types, &household, told));
+    // Not left alone when a signal comes: it ends by itself then, and has killed what it started.
+    let runnable = checks.await.context("the task types cannot be checked")?;
+    if stop.drain.is_cancelled() {
+        return Ok(None);
+    }
+    runnable.map_err(anyhow::Error::msg)?;
+    Ok(Some(registry))
 }
 
 /// What attempts work with.

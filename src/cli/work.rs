@@ -36,7 +36,8 @@ pub(super) struct WorkRole {
 impl WorkRole {
     pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check().map_err(anyhow::Error::msg)?;
-        let registry = runnable(&all_types(types, &self.tasks)?, &self.work, &self.outbound)?;
+        let registry = all_types(types, &self.tasks)?;
+        let Some(registry) = runnable(&registry, &self.work, &self.outbound, &stop).await? else { return Ok(()) };
         let tools = tools(&self.work, &self.tasks, &self.outbound)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
         let (core, vitals) = (core?, Vitals::default());

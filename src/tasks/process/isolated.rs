@@ -1,15 +1,16 @@
 //! Isolated: a Rust type whose attempts run in processes of their own. Everything else about it stays as it was.
 
-use std::{sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Isolation, Limits, attempt,
     plan::{Ended, Plan},
-    probe::try_out,
+    probe::{asking, try_out},
     protocol::FailureLine,
 };
 use crate::{
@@ -97,6 +98,17 @@ pub fn isolated(registry: &Registry, household: &Household) -> Registry {
     })
 }
 
+/// Whether all types of a worker can run here; the text says which cannot, and why. Looks for programs and starts
+/// processes, so it blocks, for half a minute at worst; when `told` is cancelled, they are killed.
+pub fn check_runnable(registry: &Registry, household: &Household, told: CancellationToken) -> Result<(), String> {
+    asking(told, || {
+        for kind in registry.iter() {
+            kind.check_runnable().map_err(|why| format!("the task type {:?} cannot run here: {why}", kind.name()))?;
+        }
+        household.try_out(registry)
+    })
+}
+
 struct Isolated {
     kind: Arc<dyn ErasedKind>,
     limits: Limits,
@@ -129,8 +141,8 @@ impl ErasedKind for Isolated {
     }
 
     fn check_runnable(&self) -> Result<(), String> {
-        self.kind.check_runnable()?;
-        try_out(&self.household.environment(), Some(self.kind.name()))
+        // Whether its process can make it is asked once for all types: see the function of this name.
+        self.kind.check_runnable()
     }
 
     fn grace(&self) -> Duration {
@@ -232,11 +244,44 @@ pub(in crate::tasks) fn mark() -> String {
 }
 
 impl Household {
-    /// The worker's environment without what is the worker's own: its connections, its secrets, its settings, unless an
-    /// operator names them. What remains is what the program's own `main` reads when it makes its types.
-    fn environment(&self) -> Vec<(String, String)> {
-        std::env::vars().filter(|(name, _)| !is_the_workers_own(name) || self.pass.contains(name)).collect()
+    /// The variables of `APP_CHILD_ENV` that no process gets, since the worker has none of that name (or none that is
+    /// text).
+    pub fn missing(&self) -> Vec<&str> {
+        let environment = self.environment();
+        let there = |wanted: &str| environment.iter().any(|(name, _)| name == wanted);
+        self.pass.iter().map(String::as_str).filter(|name| !name.is_empty() && !there(name)).collect()
     }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        passed_on(std::env::vars_os(), &self.pass)
+    }
+
+    /// Asks one process for all types that get processes of their own.
+    fn try_out(&self, registry: &Registry) -> Result<(), String> {
+        let apart = registry.iter().filter(|kind| matches!(kind.defaults().isolation, Isolation::Process(_)));
+        let names: Vec<&str> = apart.map(|kind| kind.name()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        try_out(&self.environment(), Some(names.as_slice())).map_err(|why| {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            let refusal = format!("task types cannot run here in processes of their own ({}): {why}", names.join(", "));
+            let missing = self.missing();
+            match missing.is_empty() {
+                true => refusal,
+                false => format!("{refusal}. APP_CHILD_ENV names what is not set here: {}", missing.join(", ")),
+            }
+        })
+    }
+}
+
+/// The worker's environment without what is the worker's own: its connections, its secrets, its settings, unless an
+/// operator names them. What remains is what the program's own `main` reads when it makes its types. What is not UTF-8 is
+/// left out: a process is told its environment as JSON.
+fn passed_on(own: impl Iterator<Item = (OsString, OsString)>, pass: &[String]) -> Vec<(String, String)> {
+    own.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !is_the_workers_own(name) || pass.contains(name))
+        .collect()
 }
 
 /// Settings that may hold a secret or a connection.
@@ -251,7 +296,32 @@ pub(in crate::tasks) fn is_the_workers_own(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
+
+    #[test]
+    fn what_is_named_is_passed_on_and_what_is_no_text_is_not() {
+        let odd = || OsString::from_vec(vec![b'x', 0xff]);
+        let own: [(OsString, OsString); 5] = [
+            ("APP_OUR_KEY".into(), "x".into()),
+            ("APP_OTHER".into(), "x".into()),
+            ("HOME".into(), "/".into()),
+            ("ODD".into(), odd()),
+            (odd(), "x".into()),
+        ];
+        let passed = passed_on(own.into_iter(), &["APP_OUR_KEY".to_owned()]);
+        let expected = [("APP_OUR_KEY", "x"), ("HOME", "/")];
+        assert_eq!(passed, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn what_is_named_and_not_set_is_told() {
+        let outbound = Outbound { allow: Vec::new(), ports: Vec::new(), sink: None };
+        let pass = ["PATH", "APP_NOBODY_SETS_THIS", ""].map(str::to_owned).to_vec();
+        let household = Household { outbound, cpu_threads: 1, pass };
+        assert_eq!(household.missing(), ["APP_NOBODY_SETS_THIS"]);
+    }
 
     #[test]
     fn secrets_stay_with_the_worker() {

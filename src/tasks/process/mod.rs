@@ -55,7 +55,7 @@ enum Stage {
     Run,
     /// Says whether this program gets as far as an attempt would
     Probe {
-        /// The type that it is to make
+        /// The types that it is to make, separated by commas.
         task_type: Option<String>,
     },
 }
