@@ -31,7 +31,23 @@ pub const PAYLOAD_WAL: f64 = 2.0;
 /// Memory of one waiting task in Redis.
 pub const WAITING_REDIS: f64 = 40.0;
 
+/// Connections to PostgreSQL of one `serve` beside its pool, at most: for lists, for dashboards and for keys.
+pub const SERVE_BESIDE_ITS_POOL: u64 = 6;
+/// Connections to PostgreSQL of one `work` beside its pool: it renews its lease there, and reads no lists and no keys.
+pub const WORK_BESIDE_ITS_POOL: u64 = 1;
 /// Connections to Redis of one `serve`, at most.
 pub const SERVE_REDIS_CONNECTIONS: u64 = 6;
 /// Connections to Redis of one `work` with one queue, at most.
 pub const WORK_REDIS_CONNECTIONS: u64 = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::store::CONNECTIONS_BESIDE_THE_POOL;
+
+    /// The arithmetic imports no store; here the two are held together.
+    #[test]
+    fn a_server_opens_beside_its_pool_what_the_store_does() {
+        assert_eq!(i64::try_from(SERVE_BESIDE_ITS_POOL), Ok(CONNECTIONS_BESIDE_THE_POOL));
+    }
+}

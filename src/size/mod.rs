@@ -180,8 +180,9 @@ impl Load {
             serve_cores: serve_cores(rate),
             work_cores: rate * (self.duration.as_secs_f64() * self.cpu + constants::WORK_TASK_CPU),
             postgres_cores: rate * (constants::POSTGRES_TASK_CPU + self.polls * constants::POSTGRES_POLL_CPU),
-            // A worker renews its lease on a connection beside its pool.
-            postgres_connections: serve.most * SERVE_POOL + work.most * (work_pool + 1) + SPARE_CONNECTIONS,
+            postgres_connections: serve.most * (SERVE_POOL + constants::SERVE_BESIDE_ITS_POOL)
+                + work.most * (work_pool + constants::WORK_BESIDE_ITS_POOL)
+                + SPARE_CONNECTIONS,
             redis_connections: serve.most * constants::SERVE_REDIS_CONNECTIONS
                 + work.most * constants::WORK_REDIS_CONNECTIONS,
             serve_memory: Bytes(

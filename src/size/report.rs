@@ -76,7 +76,11 @@ impl Plan {
         .map(|seconds| format!("{} µs", short(seconds * 1e6)));
         let (serve, work) = (self.serve.most, self.work.most);
         let (serve_redis, work_redis) = (constants::SERVE_REDIS_CONNECTIONS, constants::WORK_REDIS_CONNECTIONS);
-        let postgres = format!("{serve} · {SERVE_POOL} + {work} · ({} + 1) + {SPARE_CONNECTIONS}", self.work_pool);
+        let (serve_beside, work_beside) = (constants::SERVE_BESIDE_ITS_POOL, constants::WORK_BESIDE_ITS_POOL);
+        let postgres = format!(
+            "{serve} · ({SERVE_POOL} + {serve_beside}) + {work} · ({} + {work_beside}) + {SPARE_CONNECTIONS}",
+            self.work_pool
+        );
         vec![
             ("CPU, work", cores(self.work_cores), format!("{rate} · ({duration} · {} + {task})", load.cpu)),
             ("CPU, serve", cores(self.serve_cores), format!("{rate} · ({submit} + {} polls · {poll})", load.polls)),
