@@ -26,10 +26,10 @@ up: deps ## Build and start everything on http://127.0.0.1:8001; Ctrl-C stops it
 # The end-to-end tests mostly wait, so more of them run at a time than there are cores.
 # The feature faults lets a test make things go wrong inside the program; no image has it. The soak runs alone: a busy
 # machine would be one fault more, and not one of its own.
-# What fails beside others is tried once more alone (scripts/e2e.py says how, and scripts/e2e_test.py tries that). A
-# machine that other people use too stands still for seconds, and what fails then is the machine's doing, not the
-# program's. Each such name is printed at the end, with the place where its first output is kept in target/e2e/: it is a
-# defect to find, of the test or of what no quiet machine shows. Unit tests, the soak and the template are never tried twice.
+# Four tests run at a time and feel each other. What fails is tried once more alone (scripts/e2e.py says how, and
+# scripts/e2e_test.py tries that). What passes then is named at the end, with the place where its first output is kept in
+# target/e2e/: it is a defect to find, of the test or of what only a busy machine shows. Unit tests, the soak and the
+# template are never tried twice.
 # SKIP=multi_host leaves out the tests that make network namespaces, which only root may.
 test: deps clients browser lint doc deploy-check ## Check format, lints, documentation and deployments, then run all tests
 	python3 scripts/e2e_test.py

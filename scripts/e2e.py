@@ -3,10 +3,10 @@
 
 The arguments go to the test program: --skip soak::soak.
 
-A shared machine stands still for seconds now and then, and four tests at a time feel each other. A test that fails in
-such a moment and passes alone is not proof of a defect of the program; it is one of the test, or of something that a
-test on a quiet machine does not show. So it does not fail the build, and it does not go unseen either: its name is the
-last thing that this prints, and its first output is kept in target/e2e/.
+A machine may stand still for seconds, and four tests at a time feel each other. A test that fails in such a moment and
+passes alone is not proof of a defect of the program; it is one of the test, or of something that a test on a quiet
+machine does not show. So it does not fail the build, and it does not go unseen either: its name is the last thing that
+this prints, and its first output is kept in target/e2e/.
 
 What fails again, fails. So does a run that crashed, took too long, failed in more than a handful of tests, or did not
 say which ones failed. The soak is no part of this: what it finds is never a coincidence.

@@ -72,13 +72,13 @@ class Reading(unittest.TestCase):
 class Running(unittest.TestCase):
     """With a shell script in place of cargo: the first run and those of single tests are told apart by --exact."""
 
-    def ends_with(self, first, code, alone=GOOD, alone_code=0):
+    def ends_with(self, first, code, alone=GOOD, alone_code=0, longest=60):
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             (folder / "first").write_text(first)
             (folder / "alone").write_text(alone)
             script = f'case "$*" in *--exact*) cat {folder}/alone; exit {alone_code};; *) cat {folder}/first; {code};; esac'
-            e2e.CARGO, e2e.KEPT, e2e.LONGEST_RUN = ["sh", "-c", script, "sh"], folder / "kept", 2
+            e2e.CARGO, e2e.KEPT, e2e.LONGEST_RUN = ["sh", "-c", script, "sh"], folder / "kept", longest
             said = io.StringIO()
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 status = e2e.main([])
@@ -103,7 +103,9 @@ class Running(unittest.TestCase):
         self.assertEqual(self.ends_with("error: could not compile\n", "exit 101")[0], 1)
         self.assertEqual(self.ends_with(BAD, "exit 1")[0], 1)
         self.assertEqual(self.ends_with(BAD, "kill -ABRT $$")[0], 1)
-        self.assertEqual(self.ends_with(BAD, "exec sleep 60")[0], 1)
+        status, said, _ = self.ends_with(BAD, "exec sleep 600", longest=2)
+        self.assertEqual(status, 1)
+        self.assertIn("the tests took too long", said)
         names = [f"many::test_{number}" for number in range(6)]
         many = "failures:\n" + "".join(f"    {name}\n" for name in names) + "\ntest result: FAILED. 0 passed; 6 failed;\n"
         status, said, _ = self.ends_with(many, "exit 101")

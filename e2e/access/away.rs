@@ -3,12 +3,12 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::harness::{Answer, Client, Deployment, Direction, Flow, LONG, Proxy, Services, until};
+use crate::harness::{Answer, Client, Deployment, Direction, Flow, LONG, Proxy, Services, Stopwatch, until};
 
 /// A look-up is given up after three seconds; the rest is for a busy machine.
 const BOUNDED: Duration = Duration::from_secs(20);
@@ -55,10 +55,14 @@ fn a_postgresql_that_hangs_holds_up_nobody_for_long() {
     is_put_off(&refused);
     assert_eq!(serve.client().status("GET", "/livez", None), 200);
 
-    // However many come, no more than a thousand wait.
-    let answers = crowd(serve.address(), &forged);
-    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 503")), "{:?}", answers.first());
-    assert!(answers.iter().any(|answer| answer.contains("too many requests wait for that already")));
+    // However many come, no more than a thousand wait. Where sending them takes long, the first have been given up
+    // before the last are there: once more.
+    until("somebody is told that too many wait", LONG, || {
+        let answers = crowd(serve.address(), &forged);
+        let other = answers.iter().find(|answer| !answer.starts_with("HTTP/1.1 503"));
+        assert_eq!(other, None, "nobody is let in, and everybody is answered");
+        answers.iter().any(|answer| answer.contains("too many requests wait for that already")).then_some(())
+    });
 
     proxy.set(Direction::ToClient, Flow::Pass);
     until("it is as before", LONG, || (known.status("GET", "/session", None) == 200).then_some(()));
@@ -67,16 +71,16 @@ fn a_postgresql_that_hangs_holds_up_nobody_for_long() {
 
 /// PostgreSQL falls silent, requests with a forged key wait, and one with a known key comes. `None` when it came late.
 fn beside_guesses(proxy: &Proxy, known: &Client, unknown: &Client) -> Option<()> {
-    let silent = Instant::now();
+    let silent = Stopwatch::start();
     proxy.set(Direction::ToClient, Flow::Hold);
     std::thread::scope(|scope| {
         let guess = || {
-            let began = Instant::now();
+            let began = Stopwatch::start();
             (unknown.fetch("/session"), began.elapsed())
         };
         let guesses: Vec<_> = (0..20).map(|_| scope.spawn(guess)).collect();
         let answer = known.fetch("/session");
-        let came_late = silent.elapsed() > SURELY_KNOWN;
+        let came_late = silent.on_the_wall() > SURELY_KNOWN;
         for guess in guesses {
             let (answer, took) = guess.join().unwrap();
             is_put_off(&answer);

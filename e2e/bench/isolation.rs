@@ -19,13 +19,19 @@ fn what_an_attempt_costs() {
         .set("APP_TASKS", file.display())
         .set("RUST_LOG", "info,longrun=info")
         .set("APP_CONCURRENCY", 1);
-    let (mut serve, work) = (deployment.serve(), deployment.work());
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
     let (client, sql) = (serve.client(), deployment.sql());
     let kinds = [
         ("in the worker", json!({"vector_data": [1.0], "duration": 0})),
         ("a Rust type in a process", json!({"task_type": "apart", "how": "well"})),
         ("a command", json!({"task_type": "nothing"})),
     ];
+    // What a worker does once, at its start and with the first task of a kind, is no part of an attempt.
+    work.wait_for_line("worker started");
+    for (_, body) in &kinds {
+        let task = client.wait_final(&client.submit(body), LONG);
+        assert_eq!(task["status"], "SUCCESS", "{task:#}");
+    }
     let mut cpu: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut latency: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for _ in 0..size.rounds() {
@@ -48,9 +54,12 @@ fn what_an_attempt_costs() {
         size.figure(&format!("an attempt of nothing, {name}: processor time"), "ms", cpu.get_mut(name).unwrap());
         size.figure(&format!("an attempt of nothing, {name}: from claim to end"), "ms", latency.get_mut(name).unwrap());
     }
-    // It counts what it is to count: whoever starts processes pays for them.
-    let least = |name: &str| cpu[name].iter().copied().fold(f64::INFINITY, f64::min);
-    assert!(least("a command") > least("in the worker"), "{cpu:?}");
+    // It counts what it is to count: whoever starts processes pays for them. A few attempts are less than the system's
+    // ticks can tell from what else a worker does.
+    if size == Size::Full {
+        let least = |name: &str| cpu[name].iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(least("a command") > least("in the worker"), "{cpu:?}");
+    }
 }
 
 /// Processor time that a process has used, with that of its children that have ended (proc(5): utime to cstime).

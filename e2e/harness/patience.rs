@@ -1,8 +1,8 @@
 //! Patience: waiting for something to become true, up to a deadline, on a machine that may stand still.
 //!
-//! A shared machine now and then takes its processors away for seconds. What was promised in seconds is promised for a
-//! machine that runs, so whatever a test bounds from above is measured by a [`Stopwatch`], which leaves such times out.
-//! Lower bounds and figures that are printed are measured by the clock on the wall.
+//! A machine may stand still for seconds. What was promised in seconds is promised for a machine that runs, so
+//! whatever a test bounds from above is measured by a [`Stopwatch`], which leaves such times out. Lower bounds and
+//! figures that are printed are measured by the clock on the wall.
 
 use std::{
     sync::{LazyLock, Mutex, PoisonError},

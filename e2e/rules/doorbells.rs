@@ -81,7 +81,8 @@ fn once_taken_tasks_ring_at_the_end_that_is_popped_next() {
     worker.stop();
 }
 
-/// Whoever looks for lost doorbells and fails gives the look back: the next turn makes it, and not the next look of all.
+/// Whoever looks for lost doorbells and fails gives the look back: it is made again in a few seconds, and neither a
+/// whole pause later nor at once.
 #[test]
 fn a_look_that_fails_is_made_again_at_the_next_turn() {
     let house = House::new();
@@ -95,9 +96,10 @@ fn a_look_that_fails_is_made_again_at_the_next_turn() {
     house.deployment.redis::<i64>(&["DEL", READY]);
     // Two looks that may have seen the doorbell or not known the task for long enough, and the one that fails.
     until("a look fails", 2 * LONG, || worker.stderr().contains("injected a fault").then_some(()));
-    let given_back = "SELECT lease_until = '-infinity' FROM leases WHERE name = 'lost_doorbells'";
+    let given_back =
+        "SELECT lease_until < clock_timestamp() + interval '6 s' FROM leases WHERE name = 'lost_doorbells'";
     let rung = || house.deployment.redis::<usize>(&["LLEN", READY]) > 0;
-    // Nobody else looks for 24 seconds after a look that is kept.
+    // A look that is kept is nobody else's for 24 seconds.
     until("it is given back, or made again", Duration::from_secs(15), || {
         (house.sql.value::<bool>(given_back, &[]) || rung()).then_some(())
     });
@@ -105,7 +107,8 @@ fn a_look_that_fails_is_made_again_at_the_next_turn() {
     worker.stop();
 }
 
-/// A Redis that knows no command newer than 5.0: what the dead hold is given back all the same.
+/// A Redis that knows no command newer than 5.0: what the dead hold is given back all the same. A server before 6.0 has
+/// no access lists to take commands away with, and knows none of these anyway.
 #[test]
 fn an_old_redis_gives_back_what_the_dead_hold() {
     let services = Services::private();
@@ -113,8 +116,15 @@ fn an_old_redis_gives_back_what_the_dead_hold() {
     let mut serve = deployment.serve();
     let client = serve.client();
     let redis = |words: &[&str]| deployment.redis::<redis::Value>(words);
-    let newer = ["-lmove", "-blmove", "-lmpop", "-blmpop", "-lpos", "-getex", "-getdel", "-copy", "-eval_ro"];
-    redis(&[&["ACL", "SETUSER", "default"], newer.as_slice()].concat());
+    let newer = ["lmove", "blmove", "lmpop", "blmpop", "lpos", "getex", "getdel", "copy", "eval_ro"];
+    // ACL refuses a name that the server does not know.
+    let known = deployment.redis::<Vec<redis::Value>>(&[&["COMMAND", "INFO"], newer.as_slice()].concat());
+    let known = newer.iter().zip(known).filter(|(_, answer)| *answer != redis::Value::Nil);
+    let taken: Vec<String> = known.map(|(name, _)| format!("-{name}")).collect();
+    if !taken.is_empty() {
+        let taken: Vec<&str> = taken.iter().map(String::as_str).collect();
+        redis(&[&["ACL", "SETUSER", "default"], taken.as_slice()].concat());
+    }
     let [older, newer] = [0; 2].map(|_| client.submit(&count(1, 0)));
     until("there is an epoch", LONG, || {
         let epoch = deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);

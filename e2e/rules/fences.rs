@@ -64,9 +64,10 @@ fn a_zombie_does_not_touch_the_next_run() {
 /// A machine stands still for longer than a lease, and one of its workers is scheduled before the other.
 #[test]
 fn workers_that_stood_still_together_bury_nobody() {
-    let house = House::of(deployment().set("APP_LEASE", "4s"));
-    let mut workers = [house.deployment.work(), house.deployment.work()];
-    workers.iter_mut().for_each(|worker| drop(worker.wait_for_line("worker started")));
+    // Long: the second one has to be back before the first one may judge again.
+    let house = House::of(deployment().set("APP_LEASE", "20s"));
+    let mut workers = [house.deployment.work_with(&[("APP_ADMIN_BIND", "127.0.0.1:0")]), house.deployment.work()];
+    let first = Client::new(workers[0].admin_address());
     let id = house.submit(count(9_000, 100));
     wait_status(&house.sql, &id, "RUNNING");
     let are = |number: i64, what: &str| {
@@ -75,16 +76,16 @@ fn workers_that_stood_still_together_bury_nobody() {
             (house.sql.value::<i64>(&query, &[]) == number).then_some(())
         });
     };
-    // They have been there for a lease, and may judge.
-    are(2, "started_at < clock_timestamp() - interval '4500 ms'");
+    // This renewal is not the first one: when its lease is over, the first is more than a lease ago, and nothing but the
+    // standstill keeps anybody from judging.
+    are(2, "renewed_at > started_at + interval '1 s'");
     workers.iter().for_each(|worker| worker.signal(Signal::SIGSTOP));
     are(2, "lease_until < clock_timestamp() - interval '500 ms'");
     workers[0].signal(Signal::SIGCONT);
     are(1, "lease_until > clock_timestamp()");
-    // Time for one sweep after the other. It will judge again after a lease.
-    let clock = || house.sql.value::<f64>("SELECT extract(epoch FROM clock_timestamp())::float8", &[]);
-    let back = clock();
-    until("it has swept", LONG, || (clock() > back + 1.2).then_some(()));
+    // The next one may have begun before the standstill; the one after it has seen the other worker's lease.
+    let before = sweeps(&first);
+    until("it has swept", LONG, || (sweeps(&first) >= before + 2).then_some(()));
     workers[1].signal(Signal::SIGCONT);
     are(2, "lease_until > clock_timestamp()");
     assert_eq!(house.sql.value::<i64>("SELECT count(*) FROM workers WHERE state = 'dead'", &[]), 0);
@@ -92,6 +93,13 @@ fn workers_that_stood_still_together_bury_nobody() {
     house.client.cancel(&id).expect(204);
     ledger::wait(&house.sql, &id, "confirmed", |entry| !entry.has_worker);
     workers.iter_mut().for_each(App::stop);
+}
+
+/// How many sweeps a worker has made, as its metrics say.
+fn sweeps(worker: &Client) -> u64 {
+    let metrics = worker.fetch("/metrics").expect(200).to_string();
+    let count = metrics.lines().find_map(|line| line.strip_prefix("longrun_sweeps_total{outcome=\"ok\"} "));
+    count.and_then(|count| count.parse().ok()).expect("sweeps are counted")
 }
 
 /// A cancel and a finish at the same moment: whichever is first stands, and the answers say so.

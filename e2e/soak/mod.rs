@@ -43,14 +43,16 @@ use plan::Plan;
 use random::Random;
 
 use crate::harness::{Services, Stopwatch};
+use longrun::core::store::CONNECTIONS_BESIDE_THE_POOL;
 
 /// How long the rest may take when nothing befalls it any more. The last poison needs four leases and sweeps, and a
 /// lost doorbell half a minute.
 const QUIET: Duration = Duration::from_secs(90);
 /// How long processes of attempts may outlive the last worker.
 const ALONE: Duration = Duration::from_secs(2);
-/// Seven processes with a pool of four and one or two of their own.
-const MOST_CONNECTIONS: i64 = 7 * 6;
+/// Two servers with a pool of four, and with their connections for lists, dashboards and keys; up to five workers with
+/// such a pool and a connection for the heartbeat.
+const MOST_CONNECTIONS: i64 = 2 * (4 + CONNECTIONS_BESIDE_THE_POOL) + 5 * (4 + 1);
 /// Where the choices of the threads begin: users, followers, faults, HTTP workers.
 const FOLLOWER_STREAM: u64 = 100;
 const FAULT_STREAM: u64 = 200;
@@ -156,10 +158,12 @@ fn wait_for_quiet(place: &Place<'_>) -> Vec<String> {
 /// Waits until no process of an attempt is left, now that no worker is. Returns those that are when the time is up.
 fn wait_until_alone(place: &Place<'_>, tables: &Tables) -> Vec<String> {
     let ours: std::collections::HashSet<String> = tables.rows.keys().map(|id| client::ulid_of(*id)).collect();
-    let began = Instant::now();
+    let began = Stopwatch::start();
     loop {
+        // A look takes its time: what it finds counts when the time was up before it.
+        let is_over = began.is_over(ALONE);
         let left = place.processes_of_attempts(|id| ours.contains(id));
-        if left.is_empty() || began.elapsed() > ALONE {
+        if left.is_empty() || is_over {
             return left;
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -1,6 +1,6 @@
 //! Place: a database with the audit in it, a Redis database, and the settings of the processes that work there.
 
-use std::net::Ipv4Addr;
+use std::{fs, io::ErrorKind, net::Ipv4Addr, path::Path};
 
 use super::{audit, plan::LEASE};
 use crate::harness::{App, Services, Sql};
@@ -50,18 +50,22 @@ impl<'a> Place<'a> {
     }
 
     /// The processes of attempts that still live: of types of the program by their mark, of commands by their task.
+    ///
+    /// The environment of a process of the program is closed to all but root. Where it cannot be read, those count that
+    /// outlived their worker, whosesoever: a parallel test that kills a worker has such ones for a moment.
     pub fn processes_of_attempts(&self, is_one_of_ours: impl Fn(&str) -> bool) -> Vec<String> {
         let mark = format!("{MARK}={}", self.database);
         let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-            let environment = String::from_utf8_lossy(&environment);
-            let is_ours = environment.split('\0').any(|variable| {
-                variable == mark || variable.strip_prefix("LONGRUN_TASK_ID=").is_some_and(&is_one_of_ours)
-            });
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let is_ours = match fs::read(entry.path().join("environ")) {
+                Ok(environment) => String::from_utf8_lossy(&environment).split('\0').any(|variable| {
+                    variable == mark || variable.strip_prefix("LONGRUN_TASK_ID=").is_some_and(&is_one_of_ours)
+                }),
+                Err(error) => error.kind() == ErrorKind::PermissionDenied && is_orphan_of_a_worker(&entry.path()),
+            };
             if is_ours {
-                let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-                found.push(format!("process {:?}: {}", entry.file_name(), command.replace('\0', " ")));
+                let command = command_line(&entry.path()).join(" ");
+                found.push(format!("process {:?}: {command}", entry.file_name()));
             }
         }
         found
@@ -86,6 +90,24 @@ impl<'a> Place<'a> {
         let more = more.iter().map(|(name, value)| (*name, value.clone()));
         fixed.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// Whether this is a process that the program starts for an attempt, and its parent is no longer of the program.
+fn is_orphan_of_a_worker(process: &Path) -> bool {
+    if command_line(process).get(1).is_none_or(|argument| argument != "attempt-child") {
+        return false;
+    }
+    // After the name, which may hold anything: the state, then the parent (proc(5)).
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)).unwrap_or_default();
+    let parent = command_line(&Path::new("/proc").join(parent));
+    parent.get(1).is_none_or(|argument| !["work", "dev", "attempt-child"].contains(&argument.as_str()))
+}
+
+/// The words of its command; none when it has ended.
+fn command_line(process: &Path) -> Vec<String> {
+    let words = fs::read(process.join("cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).split_terminator('\0').map(str::to_owned).collect()
 }
 
 /// A port for a server that is to come back where it was.
