@@ -4,7 +4,7 @@
 //! has for a while. A reading counts the queue and takes the first thousand places of its line, which costs little (5 ms
 //! of a core at 100,000, nearly all of it to count), and the next one waits at least twenty times as long as the last
 //! one took. The whole line costs eight times as much, in one piece, which the requests of that moment would feel: it is
-//! read as rarely as keeps it below half a percent of a core, and in between [`Line`] tells the places behind the
+//! read as rarely as keeps it below half a percent of a core, and in between `Line` tells the places behind the
 //! thousandth from the last one. So the place of any task is found by binary search in at most some five thousand
 //! entries, however many polls come and however long the line is.
 
