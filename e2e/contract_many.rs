@@ -149,6 +149,13 @@ fn many_are_cancelled_and_retried_by_ids_and_by_filter() {
 #[test]
 fn a_bulk_action_that_takes_long_holds_up_no_submit_and_comes_to_its_end() {
     let deployment = Deployment::new().set("APP_POSTGRES_POOL", 2);
+    // A window is a range of ids to the planner, as it is in a table of millions. In a small one it may look at all rows.
+    let by_id = "
+        DO $$ BEGIN
+            EXECUTE format('ALTER DATABASE %I SET enable_seqscan = off', current_database());
+            EXECUTE format('ALTER DATABASE %I SET enable_bitmapscan = off', current_database());
+        END $$;";
+    deployment.sql().run(by_id).unwrap();
     let mut serve = deployment.serve();
     let client = serve.client();
     // No index serves a priority, so all tasks are looked through.
@@ -158,14 +165,12 @@ fn a_bulk_action_that_takes_long_holds_up_no_submit_and_comes_to_its_end() {
     };
     let bodies: Vec<Value> = (0..200).map(body).collect();
     client.post("/tasks/batch", Value::from(bodies).to_string(), &[]).expect(202);
-    // Some seconds in one piece. The planner must know the table, as it does in the long run: else a window is no range
-    // of ids to it.
+    // Some seconds in one piece.
     let slow = "
         CREATE FUNCTION looked_at(metadata json) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$
             BEGIN IF metadata ->> 'slow' = 'yes' THEN PERFORM pg_sleep(0.006); END IF; RETURN true; END $$;
         ALTER TABLE tasks RENAME TO all_tasks;
-        CREATE VIEW tasks AS SELECT * FROM all_tasks WHERE looked_at(metadata);
-        ANALYZE all_tasks;";
+        CREATE VIEW tasks AS SELECT * FROM all_tasks WHERE looked_at(metadata);";
     deployment.sql().run(slow).unwrap();
     let act = |dry_run: bool| {
         let filter = json!({"filter": {"priority": "high"}, "dry_run": dry_run});
