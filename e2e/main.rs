@@ -18,6 +18,7 @@ mod clients;
 mod commands;
 mod contract_http;
 mod contract_many;
+mod contract_metadata;
 mod contract_nginx;
 mod contract_queues;
 mod contract_streams;

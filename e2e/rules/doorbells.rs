@@ -107,6 +107,27 @@ fn a_look_that_fails_is_made_again_at_the_next_turn() {
     worker.stop();
 }
 
+/// Where tasks come faster than a page is read, a look comes to its end all the same.
+#[test]
+fn a_look_ends_while_tasks_go_on_coming() {
+    let house = House::new();
+    let lost = house.submit(count(1, 0));
+    let mut worker =
+        house.deployment.start_with(&["work", "--queue", "elsewhere"], &[("APP_FAULTS", "ready:stall=300ms:1000")]);
+    let more = || drop(house.submit(count(1, 0)));
+    until("there is an epoch", LONG, || {
+        more();
+        let epoch = house.deployment.redis::<Option<String>>(&["GET", "v1:epoch"]);
+        epoch.filter(|epoch| !epoch.contains(' ')).map(drop)
+    });
+    house.deployment.redis::<i64>(&["LREM", READY, "0", &lost]);
+    until("the doorbell rings", 2 * LONG, || {
+        more();
+        house.deployment.redis::<Vec<String>>(&["LRANGE", READY, "0", "-1"]).contains(&lost).then_some(())
+    });
+    worker.stop();
+}
+
 /// A Redis that knows no command newer than 5.0: what the dead hold is given back all the same. A server before 6.0 has
 /// no access lists to take commands away with, and knows none of these anyway.
 #[test]

@@ -60,12 +60,9 @@ pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<Co
     let mut last: Option<Waiting> = None;
     let mut rung = 0;
     loop {
-        let page = store.ready(last.as_ref(), Duration::ZERO).await?;
-        last = page.last().cloned();
-        if last.is_none() {
-            break;
-        }
-        for part in page {
+        let page = store.ready(last.as_ref()).await?;
+        last = page.parts.last().cloned();
+        for part in page.parts {
             rung += part.ids.len();
             let Waiting { queue: name, priority, ids, .. } = part;
             let bells = ids.into_iter().map(|id| Bell { id, queue: name.clone(), priority });
@@ -75,6 +72,9 @@ pub(crate) async fn ring_all(core: &Core, holder: WorkerId) -> anyhow::Result<Co
         // Page by page: the whole backlog does not pile up in memory, and the epoch is not shown before all is rung.
         if !queue.outlet().flushed().await || !store.hold_lease(LEASE_NAME, holder, LEASE).await? {
             return Ok(Compared::NotRung);
+        }
+        if page.is_last {
+            break;
         }
     }
     if !(store.set_epoch(holder, &new).await? && queue.advance_epoch(&provisional, &new).await?) {

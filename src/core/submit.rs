@@ -17,7 +17,7 @@ use super::{
     faults::mutant,
     model::{NewTask, PendingReason, Start, Status, Submission, Submitted, Task, TaskId},
     queue::{Bell, Outlet, Side},
-    store::{Accepted, Settled, Store, StoreError},
+    store::{Accepted, Settled, Store, StoreError, SubmitCall},
 };
 use crate::telemetry::is_exporting;
 
@@ -172,7 +172,8 @@ impl Desk {
         let (began, mut tries) = (Instant::now(), 0);
         loop {
             tries += 1;
-            match self.store.submit(submissions).await {
+            let call = if tries == 1 { SubmitCall::First } else { SubmitCall::Repeated };
+            match self.store.submit(submissions, call).await {
                 Err(StoreError::Unavailable(_)) if tries < TRIES && began.elapsed() < PATIENCE => {
                     let wait = rand::random_range(20..100) * u64::from(tries);
                     tokio::time::sleep(Duration::from_millis(wait)).await;

@@ -1,7 +1,11 @@
 //! Doorbells: what Redis has lost is found and rung again. By the epoch, when it has lost everything; by membership,
 //! when single ones are missing. Never by comparing counts: two errors can cancel out.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -65,19 +69,20 @@ pub(super) async fn run_once(worker: &Worker) -> anyhow::Result<()> {
 /// list while this goes on is seen in the second one. Returns how many were rung.
 async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usize> {
     let (store, queue) = (&worker.core.store, &worker.core.queue);
+    let began = Instant::now();
     let mut waiting: Vec<TaskId> = Vec::new();
     let mut queues: BTreeSet<String> = BTreeSet::new();
     let mut last: Option<Waiting> = None;
     loop {
-        let page = store.ready(last.as_ref(), SETTLED).await?;
-        for part in &page {
+        let page = store.ready(last.as_ref()).await?;
+        for part in &page.parts {
             waiting.extend(&part.ids);
             if !queues.contains(&part.queue) {
                 queues.insert(part.queue.clone());
             }
         }
-        last = page.into_iter().next_back();
-        if last.is_none() {
+        last = page.parts.into_iter().next_back();
+        if page.is_last {
             break;
         }
     }
@@ -99,7 +104,8 @@ async fn ring_lost(worker: &Worker, epoch: Option<String>) -> anyhow::Result<usi
     }
     let mut rung = 0;
     for some in missing.left().chunks(RECHECKED) {
-        let bells = store.still_ready(some).await?;
+        // What was not settled when this look began may have been rung since.
+        let bells = store.still_ready(some, SETTLED + began.elapsed()).await?;
         rung += bells.len();
         queue.outlet().ring_each(bells);
         if !queue.outlet().flushed().await {

@@ -64,16 +64,22 @@ pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Target> {
     Ok(Target { config, secure })
 }
 
-/// The same, for connections whose statements PostgreSQL itself gives up after `time`. What they ask (lists, counts) has
-/// the best plan for its values each time: one that suits all values reads a rare member's table for a common one, and
-/// the other way round. Planning takes a fraction of a millisecond.
+/// The same, for connections whose statements PostgreSQL itself gives up after `time`.
 pub(super) fn limited(target: &Target, time: Duration) -> Target {
+    with_option(target, &format!("statement_timeout={}", time.as_millis()))
+}
+
+/// The same, for lists and counts: each has the best plan for its values. One that suits all values reads a rare
+/// member's table for a common one, and the other way round. Planning takes a fraction of a millisecond, which is more
+/// than what is written in batches can bear.
+pub(super) fn planned_each_time(target: &Target) -> Target {
+    with_option(target, "plan_cache_mode=force_custom_plan")
+}
+
+fn with_option(target: &Target, option: &str) -> Target {
     let mut target = target.clone();
     let options = target.config.get_options().unwrap_or_default().to_owned();
-    target.config.options(
-        format!("{options} -c plan_cache_mode=force_custom_plan -c statement_timeout={}", time.as_millis())
-            .trim_start(),
-    );
+    target.config.options(format!("{options} -c {option}").trim_start());
     target
 }
 

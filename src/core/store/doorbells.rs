@@ -19,7 +19,7 @@ use crate::core::{
     queue::{Bell, Side},
 };
 
-/// Ids per reading.
+/// Ids per page.
 const BATCH: i64 = 10_000;
 
 /// Ready tasks of one queue and priority: a part of what waits.
@@ -33,6 +33,16 @@ pub struct Waiting {
     pub once_taken: bool,
     /// The tasks, oldest first. Never empty.
     pub ids: Vec<TaskId>,
+}
+
+/// A page of what is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyPage {
+    /// In their order.
+    pub parts: Vec<Waiting>,
+    /// It was not full. What has become ready since is not waited for: where tasks come all the time, there would be no
+    /// end.
+    pub is_last: bool,
 }
 
 /// What PostgreSQL knows of the doorbells.
@@ -153,21 +163,20 @@ impl Store {
         self.run(statement).await.map(drop)
     }
 
-    /// The next few thousand tasks that wait for a slot and have been ready for at least `for_at_least`: by queue and
-    /// priority, those once taken before the others, then by id. `after` is the last part of the page before. An empty
-    /// answer is the end.
+    /// The next few thousand tasks that wait for a slot: by queue and priority, those once taken before the others, then
+    /// by id. `after` is the last part of the page before.
     ///
-    /// Walks along the index of what is ready, whatever else the table holds, and returns the ids of a part as one
-    /// value: a row for each would cost several times as much on both sides, and this is read all the time. The page is
-    /// not materialized, so that its order is known and nothing is sorted for the grouping: half of the time.
-    pub async fn ready(&self, after: Option<&Waiting>, for_at_least: Duration) -> Result<Vec<Waiting>, StoreError> {
+    /// Walks along the index of what is ready, whatever else the table holds, reads nothing but that index where vacuum
+    /// has been, and returns the ids of a part as one value: a row for each would cost several times as much on both
+    /// sides, and this is read all the time. The page is not materialized, so that its order is known and nothing is
+    /// sorted for the grouping: half of the time.
+    pub async fn ready(&self, after: Option<&Waiting>) -> Result<ReadyPage, StoreError> {
         const READY: &str = "
             SELECT queue, priority, fresh, string_agg(uuid_send(id), ''::bytea) AS ids
             FROM (SELECT queue, priority, (delivery = 0) AS fresh, id FROM tasks
                   WHERE status = 'PENDING' AND due_at IS NULL
                     AND (queue, priority, (delivery = 0), id) > ($1, $2, $3, $4)
-                    AND ready_at <= (SELECT clock_timestamp()) - $5 * interval '1 ms'
-                  ORDER BY queue, priority, (delivery = 0), id LIMIT $6) AS page
+                  ORDER BY queue, priority, (delivery = 0), id LIMIT $5) AS page
             GROUP BY queue, priority, fresh ORDER BY queue, priority, fresh";
         let last = after.and_then(|part| part.ids.last().map(|id| (part, *id)));
         // Before the first: no queue has an empty name.
@@ -179,20 +188,25 @@ impl Store {
             .bind::<SmallInt, _>(priority)
             .bind::<Bool, _>(fresh)
             .bind::<SqlUuid, _>(id)
-            .bind::<BigInt, _>(for_at_least.as_millis() as i64)
             .bind::<BigInt, _>(BATCH);
         let rows: Vec<WaitingRow> = self.rows(statement).await?;
-        Ok(rows.into_iter().map(Waiting::from).collect())
+        let parts: Vec<Waiting> = rows.into_iter().map(Waiting::from).collect();
+        let ids: usize = parts.iter().map(|part| part.ids.len()).sum();
+        Ok(ReadyPage { is_last: (ids as i64) < BATCH, parts })
     }
 
-    /// Of these tasks, those that still wait for a slot, each with the end of the list where it belongs. Those of types
-    /// that HTTP workers run need no doorbell.
-    pub async fn still_ready(&self, ids: &[TaskId]) -> Result<Vec<(Bell, Side)>, StoreError> {
+    /// Of these tasks, those that still wait for a slot and have been ready for at least `for_at_least`, each with the
+    /// end of the list where it belongs. Those of types that HTTP workers run need no doorbell.
+    pub async fn still_ready(&self, ids: &[TaskId], for_at_least: Duration) -> Result<Vec<(Bell, Side)>, StoreError> {
         const STILL: &str = "
             SELECT id, queue, priority, delivery > 0 AS once_taken FROM tasks
             WHERE id = ANY($1) AND status = 'PENDING' AND due_at IS NULL
+              AND ready_at <= (SELECT clock_timestamp()) - $2 * interval '1 ms'
               AND NOT EXISTS (SELECT FROM task_types d WHERE d.name = task_type) ORDER BY id";
-        let rows: Vec<LostRow> = self.rows(sql("still_ready", STILL).bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
+        let statement = sql("still_ready", STILL)
+            .bind::<Array<SqlUuid>, _>(uuids(ids))
+            .bind::<BigInt, _>(for_at_least.as_millis() as i64);
+        let rows: Vec<LostRow> = self.rows(statement).await?;
         let bell = |row: LostRow| {
             let side = Side::of(row.once_taken);
             (Bell { id: row.id.into(), queue: row.queue, priority: priority_of(row.priority) }, side)

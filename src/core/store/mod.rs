@@ -15,6 +15,7 @@ pub mod inspect;
 mod lease;
 mod list;
 mod look;
+mod metadata;
 pub mod migrate;
 mod operate;
 mod queues;
@@ -51,7 +52,7 @@ use statement::{Statement, sql};
 pub use attempt::{Ending, Finish, Report, Standing, Written};
 pub use claim::NotClaimed;
 pub use credentials::{Grant, KeyState, NewKey, NewSession};
-pub use doorbells::{DoorbellState, Waiting};
+pub use doorbells::{DoorbellState, ReadyPage, Waiting};
 pub use http_lease::{Ask, HttpWorker, LeaseStanding, Leased};
 pub use lease::{InItsName, Introduction, LeaseKeeper, Renewal};
 pub use list::{Counted, Listed, Matching};
@@ -59,7 +60,7 @@ pub use look::{Present, Runner, StatusChange, WorkerState};
 pub use operate::{BATCH, COUNT_LIMIT, Changed};
 pub use queues::{Place, QueueSample, QueueState};
 pub use recover::{Stolen, ToRecover};
-pub use submit::{Accepted, Settled};
+pub use submit::{Accepted, Call as SubmitCall, Settled};
 pub use task_types::DeclarationsStamp;
 
 /// A statement that takes longer is given up, and its connection with it. Around single statements only.
@@ -99,7 +100,8 @@ impl Store {
     pub async fn connect(postgres: &config::Postgres, metrics: &Metrics) -> anyhow::Result<Self> {
         drop(connect::patiently(postgres).await?);
         let target = connect::parse(postgres)?;
-        let readers = connect::pool(&connect::limited(&target, CUT_OFF), READERS)?;
+        let lists = connect::planned_each_time(&connect::limited(&target, CUT_OFF));
+        let readers = connect::pool(&lists, READERS)?;
         // The server ends by itself what this side has given up a little before, so that such a statement does not go
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&target, STATEMENT_TIMEOUT + LIST_TIMEOUT);
@@ -136,7 +138,8 @@ impl Store {
     }
 
     fn beside(&self, (connections, time): (usize, Duration)) -> anyhow::Result<Self> {
-        let pool = connect::pool(&connect::limited(&self.target, time), connections)?;
+        let target = connect::planned_each_time(&connect::limited(&self.target, time));
+        let pool = connect::pool(&target, connections)?;
         Ok(Self { readers: pool.clone(), pool, ..self.clone() })
     }
 
@@ -153,13 +156,14 @@ impl Store {
         }
     }
 
-    /// Settles submissions, all in one commit; repeating a call is harmless.
-    pub async fn submit(&self, submissions: &[Submission]) -> Result<Vec<Settled>, StoreError> {
+    /// Settles submissions, all in one commit. A call whose answer was lost is made again as it is, and said to be.
+    pub async fn submit(&self, submissions: &[Submission], which: SubmitCall) -> Result<Vec<Settled>, StoreError> {
         let call = self.server.call("submit");
         let settled = async {
             let fault = faults::meet("submit").await?;
             let conn = connect::acquire(&self.pool).await?;
-            let settled = conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions).await).await?;
+            let settled =
+                conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions, which).await).await?;
             fault.after().await?;
             Ok(settled)
         };

@@ -137,11 +137,11 @@ impl Store {
     pub async fn queue_with_head(&self, name: &str, most: i64) -> Result<(QueueState, Vec<Place>), StoreError> {
         let head = self.head(name, most).await?;
         let length = head.len() as i64;
-        let count = if length < most { CountReady::Elsewhere } else { CountReady::Here };
-        let states = self.queue_states(Some(vec![name.to_owned()]), count).await?;
+        let ready = if length < most { length } else { self.count_ready(name).await?.max(length) };
+        let states = self.queue_states(Some(vec![name.to_owned()]), CountReady::Elsewhere).await?;
         let missing = || StoreError::Refused("a queue was asked for and not told".to_owned());
         let mut state = states.into_iter().next().ok_or_else(missing)?;
-        state.ready = state.ready.max(length);
+        state.ready = ready;
         Ok((state, head))
     }
 
@@ -196,6 +196,14 @@ impl Store {
             .bind::<Nullable<Array<Text>>, _>(names)
             .bind::<Bool, _>(matches!(count, CountReady::Here));
         self.rows(statement).await
+    }
+
+    /// By the index of what is ready, of which one queue is a part.
+    async fn count_ready(&self, queue: &str) -> Result<i64, StoreError> {
+        const COUNT: &str =
+            "SELECT count(*) AS tasks FROM tasks WHERE queue = $1 AND status = 'PENDING' AND due_at IS NULL";
+        let rows: Vec<DepthRow> = self.rows(sql("count_ready", COUNT).bind::<Text, _>(queue.to_owned())).await?;
+        Ok(rows.first().map_or(0, |row| row.tasks))
     }
 
     async fn head(&self, queue: &str, most: i64) -> Result<Vec<Place>, StoreError> {
