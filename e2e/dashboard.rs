@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Browser, Client, Deployment, Direction, EventStream, Flow, LONG, Proxy, Services, Site, free_port,
+    App, Browser, Client, Deployment, Direction, EventStream, Flow, LONG, Proxy, Services, Site, free_port,
     run_module_tests, until,
 };
 
@@ -31,15 +31,49 @@ fn with_test_types() -> Deployment<'static> {
     Deployment::new().with_test_types().set("APP_TEST_TYPES", "1")
 }
 
+/// What people look at: a server, and a worker beside it where tasks are to run.
+struct House {
+    // In this order: processes end before their database goes.
+    client: Client,
+    address: SocketAddr,
+    _work: Option<App>,
+    _serve: App,
+    deployment: Deployment<'static>,
+}
+
+impl House {
+    fn new() -> Self {
+        let deployment = Deployment::new();
+        let work = deployment.work();
+        Self::of(deployment, Some(work))
+    }
+
+    /// What is submitted here waits.
+    fn without_workers() -> Self {
+        Self::of(Deployment::new(), None)
+    }
+
+    fn of(deployment: Deployment<'static>, work: Option<App>) -> Self {
+        let mut serve = deployment.serve();
+        Self { client: serve.client(), address: serve.address(), _work: work, _serve: serve, deployment }
+    }
+
+    /// A task that runs for longer than anybody looks.
+    fn running_task(&self) -> String {
+        let id = self.client.submit(&vector(600));
+        self.client.wait_status(&id, "RUNNING", LONG);
+        id
+    }
+}
+
 fn events(client: &Client, query: &str) -> EventStream {
     client.follow(&format!("/events?{query}"))
 }
 
 #[test]
 fn the_first_frame_is_the_state_now_and_later_ones_are_what_changed() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
+    let house = House::without_workers();
+    let client = &house.client;
     let ids: Vec<String> = (0..3).map(|_| client.submit(&vector(0))).collect();
     let session = client.fetch("/session").expect(200).json();
     assert_eq!((&session["role"], &session["anonymous"]), (&json!("admin"), &json!(true)));
@@ -49,7 +83,7 @@ fn the_first_frame_is_the_state_now_and_later_ones_are_what_changed() {
     let (first, last) = (listed[0]["task_id"].as_str().unwrap(), listed[2]["task_id"].as_str().unwrap());
     // What could not be read within two seconds, on a machine that stood still, comes with a later frame.
     let (mut stream, frame) = until("a first frame with everything in it", LONG, || {
-        let mut stream = events(&client, &format!("status=PENDING&first={first}&last={last}"));
+        let mut stream = events(client, &format!("status=PENDING&first={first}&last={last}"));
         let frame = stream.next()?;
         (frame.data["rows"].is_array() && frame.data["counts"].is_object()).then_some((stream, frame))
     });
@@ -77,23 +111,22 @@ fn the_first_frame_is_the_state_now_and_later_ones_are_what_changed() {
 
 #[test]
 fn the_newest_lines_of_a_log_can_be_had_alone() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
-    let id = client.submit(&vector(0));
-    write_lines(&deployment, &id, (1..=30).map(|n| format!("line {n}")));
-    let answer = client.fetch(&format!("/tasks/{id}/logs?last=5")).expect(200);
+    let house = House::without_workers();
+    let id = house.client.submit(&vector(0));
+    write_lines(&house.deployment, &id, (1..=30).map(|n| format!("line {n}")));
+    let answer = house.client.fetch(&format!("/tasks/{id}/logs?last=5")).expect(200);
     assert_eq!(answer.header("link"), None);
     let messages: Vec<Value> = answer.json().as_array().unwrap().iter().map(|line| line["message"].clone()).collect();
     assert_eq!(messages, (26..=30).map(|n| json!(format!("line {n}"))).collect::<Vec<_>>());
-    client.fetch(&format!("/tasks/{id}/logs?last=0")).expect(400);
+    house.client.fetch(&format!("/tasks/{id}/logs?last=0")).expect(400);
 }
 
 fn write_lines(deployment: &Deployment, id: &str, lines: impl Iterator<Item = String>) {
     let sql = deployment.sql();
     for line in lines {
         sql.change(
-            "WITH task AS (UPDATE tasks SET seq = seq + 1, version = version + 1 WHERE id = from_ulid($1) RETURNING id, seq)
+            "WITH task AS (UPDATE tasks SET seq = seq + 1, version = version + 1
+                           WHERE id = from_ulid($1) RETURNING id, seq)
              INSERT INTO task_events (task_id, seq, delivery, attempt, level, message)
              SELECT id, seq, 1, 1, 'INFO', $2 FROM task",
             &[&id, &line],
@@ -116,16 +149,14 @@ fn tasks_are_submitted_watched_cancelled_and_retried() {
 
 #[test]
 fn a_storm_of_updates_disturbs_nobody() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
-    let client = serve.client();
+    let house = House::new();
     let browser = Browser::take();
-    let ids: Vec<String> = (0..12).map(|_| client.submit(&vector(3_600))).collect();
-    ids.iter().for_each(|id| drop(client.wait_status(id, "RUNNING", LONG)));
+    let ids: Vec<String> = (0..12).map(|_| house.client.submit(&vector(3_600))).collect();
+    ids.iter().for_each(|id| drop(house.client.wait_status(id, "RUNNING", LONG)));
     let calm = Arc::new(AtomicBool::new(false));
-    browser.run_with("keeps_its_calm", serve.address(), &[], |what| match what {
+    browser.run_with("keeps_its_calm", house.address, &[], |what| match what {
         "storm" => {
-            let (sql, calm, ids) = (deployment.sql(), calm.clone(), ids.clone());
+            let (sql, calm, ids) = (house.deployment.sql(), calm.clone(), ids.clone());
             std::thread::spawn(move || {
                 // Row by row: one statement over all would lock them in an order of its own, against the worker's.
                 for id in ids.iter().cycle().take_while(|_| !calm.load(Ordering::Relaxed)) {
@@ -166,83 +197,69 @@ fn many_are_retried_at_once() {
 
 #[test]
 fn queues_are_paused_and_resumed() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
-    Browser::take().run("pauses", serve.address(), &[]);
+    let house = House::new();
+    Browser::take().run("pauses", house.address, &[]);
 }
 
 #[test]
 fn a_long_list_is_paged_to_its_end() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
+    let house = House::without_workers();
     let batch = Value::from(vec![vector(0); 1_000]).to_string();
     for _ in 0..10 {
-        client.post("/tasks/batch", batch.clone(), &[]).expect(202);
+        house.client.post("/tasks/batch", batch.clone(), &[]).expect(202);
     }
-    Browser::take().run("pages_to_the_end", serve.address(), &["10000"]);
+    Browser::take().run("pages_to_the_end", house.address, &["10000"]);
 }
 
 #[test]
 fn an_address_is_a_view() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
-    let client = serve.client();
+    let house = House::new();
     for tenant in ["acme", "globex", "acme"] {
-        let id = client.submit(&json!({"vector_data": [1.0], "duration": 0, "metadata": {"tenant": tenant}}));
-        client.wait_status(&id, "SUCCESS", LONG);
+        let id = house.client.submit(&json!({"vector_data": [1.0], "duration": 0, "metadata": {"tenant": tenant}}));
+        house.client.wait_status(&id, "SUCCESS", LONG);
     }
-    Browser::take().run("addresses_are_views", serve.address(), &[]);
+    Browser::take().run("addresses_are_views", house.address, &[]);
 }
 
 #[test]
 fn the_keyboard_is_enough() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
-    (0..3).for_each(|_| drop(client.submit(&vector(0))));
-    Browser::take().run("works_by_keyboard", serve.address(), &[]);
+    let house = House::without_workers();
+    (0..3).for_each(|_| drop(house.client.submit(&vector(0))));
+    Browser::take().run("works_by_keyboard", house.address, &[]);
 }
 
 #[test]
 fn hostile_texts_are_shown_and_nothing_else() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
+    let house = House::without_workers();
     let hostile = "<img src=x onerror=alert(1)>";
-    let id = client.submit(&json!({"vector_data": [1.0], "metadata": {"x": hostile}}));
+    let id = house.client.submit(&json!({"vector_data": [1.0], "metadata": {"x": hostile}}));
     let lines = [
         "\u{1b}[31mred\u{1b}[0m and plain",
         "\u{1b}]0;title\u{7} \u{202e}gnp.exe <script>alert(1)</script>",
         "(.*[ is no pattern",
     ];
-    write_lines(&deployment, &id, lines.iter().map(|line| (*line).to_owned()));
-    Browser::take().run("shows_hostile_texts", serve.address(), &[&id]);
+    write_lines(&house.deployment, &id, lines.iter().map(|line| (*line).to_owned()));
+    Browser::take().run("shows_hostile_texts", house.address, &[&id]);
 }
 
 #[test]
 fn a_wrong_clock_tells_no_wrong_ages() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
-    let client = serve.client();
+    let house = House::new();
     let browser = Browser::take();
-    let id = client.submit(&vector(600));
-    client.wait_status(&id, "RUNNING", LONG);
-    browser.run("trusts_the_servers_clock", serve.address(), &[&id]);
+    let id = house.running_task();
+    browser.run("trusts_the_servers_clock", house.address, &[&id]);
 }
 
 #[test]
 fn axe_finds_nothing_serious() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
-    let client = serve.client();
+    let house = House::new();
     let browser = Browser::take();
-    let ids: Vec<String> = [600, 600, 0].into_iter().map(|duration| client.submit(&vector(duration))).collect();
-    client.cancel(&ids[1]).expect(204);
-    client.submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
-    client.submit(&json!({"vector_data": [1.0], "options": {"queue": "gpu"}}));
-    client.wait_status(&ids[2], "SUCCESS", LONG);
-    browser.run("is_accessible", serve.address(), &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let ids: Vec<String> = [600, 600, 0].into_iter().map(|duration| house.client.submit(&vector(duration))).collect();
+    house.client.cancel(&ids[1]).expect(204);
+    house.client.submit(&json!({"vector_data": [1.0], "options": {"delay": "1h"}}));
+    house.client.submit(&json!({"vector_data": [1.0], "options": {"queue": "gpu"}}));
+    house.client.wait_status(&ids[2], "SUCCESS", LONG);
+    browser.run("is_accessible", house.address, &ids.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[cfg(feature = "faults")]
@@ -282,63 +299,54 @@ fn a_connection_that_says_nothing_is_noticed() {
 
 #[test]
 fn seven_tabs_leave_connections_to_the_buttons() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let house = House::new();
     let browser = Browser::take();
-    let id = serve.client().submit(&vector(600));
-    browser.run("seven_tabs", serve.address(), &[&id]);
+    let id = house.client.submit(&vector(600));
+    browser.run("seven_tabs", house.address, &[&id]);
 }
 
 #[test]
 fn another_version_is_met_without_a_blank_page() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    Browser::take().run("meets_another_version", serve.address(), &[]);
+    let house = House::without_workers();
+    Browser::take().run("meets_another_version", house.address, &[]);
 }
 
 #[test]
 fn a_first_page_is_small_and_waits_for_the_list_alone() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
-    client.post("/tasks/batch", Value::from(vec![vector(0); 50]).to_string(), &[]).expect(202);
+    let house = House::without_workers();
+    house.client.post("/tasks/batch", Value::from(vec![vector(0); 50]).to_string(), &[]).expect(202);
     let browser = Browser::take();
-    browser.run("loads_little", serve.address(), &["50"]);
+    browser.run("loads_little", house.address, &["50"]);
     let loads = if std::env::var_os("BENCH").is_some() { "9" } else { "1" };
-    browser.run("measures_first_rows", serve.address(), &[loads]);
+    browser.run("measures_first_rows", house.address, &[loads]);
 }
 
 #[test]
 fn a_task_can_be_acted_on_before_its_log_is_there() {
-    let deployment = Deployment::new();
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
-    let client = serve.client();
+    let house = House::new();
     let browser = Browser::take();
-    let id = client.submit(&vector(600));
-    client.wait_status(&id, "RUNNING", LONG);
-    browser.run("answers_without_its_log", serve.address(), &[&id]);
+    let id = house.running_task();
+    browser.run("answers_without_its_log", house.address, &[&id]);
 }
 
 #[test]
 fn the_head_is_one_line_in_a_narrow_window() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    Browser::take().run("keeps_its_head", serve.address(), &[]);
+    let house = House::without_workers();
+    Browser::take().run("keeps_its_head", house.address, &[]);
 }
 
 #[test]
 fn workers_over_http_are_shown() {
-    let deployment = Deployment::new();
-    let mut serve = deployment.serve();
-    let client = serve.client();
-    client
+    let house = House::without_workers();
+    house
+        .client
         .put("/task-types/thing", json!({"queue": "elsewhere", "input_schema": {"type": "object"}}).to_string())
         .expect(200);
     let browser = Browser::take();
-    let id = client.submit(&json!({"task_type": "thing"}));
+    let id = house.client.submit(&json!({"task_type": "thing"}));
     let ask = json!({"worker": "<b>host-1</b>", "task_types": ["thing"], "lease": "5m"});
-    client.post("/queues/elsewhere/lease", ask.to_string(), &[]).expect(200);
-    browser.run("knows_http_workers", serve.address(), &[&id, "<b>host-1</b>"]);
+    house.client.post("/queues/elsewhere/lease", ask.to_string(), &[]).expect(200);
+    browser.run("knows_http_workers", house.address, &[&id, "<b>host-1</b>"]);
 }
 
 #[test]

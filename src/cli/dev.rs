@@ -60,8 +60,7 @@ impl DevRole {
             migrate::connect(&postgres).await?.run().await?;
             Core::connect(&postgres, &redis).await
         });
-        let Some(core) = connected.await else { return Ok(()) };
-        let core = core?;
+        let Some(core) = connected.await? else { return Ok(()) };
         let tools = tools(&self.work, &self.tasks, &self.outbound)?;
         let application =
             Application::build(core.clone(), Arc::new(registry), self.http.clone(), &self.admin, &self.tasks).await?;

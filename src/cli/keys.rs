@@ -52,11 +52,10 @@ enum Action {
 
 impl KeysRole {
     pub(super) async fn run(self, stop: Shutdown) -> anyhow::Result<()> {
-        let Some(store) = unless_told(&stop, Store::connect(&self.postgres, &crate::metrics::Metrics::new())).await
+        let Some(store) = unless_told(&stop, Store::connect(&self.postgres, &crate::metrics::Metrics::new())).await?
         else {
             return Ok(());
         };
-        let store = store?;
         match self.action {
             Action::Create { name, role, expires_in } => {
                 let credential = Credential::new(CredentialKind::Key);

@@ -31,15 +31,14 @@ pub(super) struct MigrateRole {
 impl MigrateRole {
     pub(super) async fn run(self, stop: Shutdown) -> anyhow::Result<()> {
         if self.check {
-            let pending = unless_told(&stop, self.pending()).await.context(TOLD_TO_STOP)?;
-            let pending = pending?;
+            let pending = unless_told(&stop, self.pending()).await?.context(TOLD_TO_STOP)?;
             anyhow::ensure!(pending.is_empty(), "the database is behind by {}: run app migrate", pending.join(", "));
             println!("the database is up to date");
             return Ok(());
         }
         // Not interrupted by a signal: a migration that has begun is ended by PostgreSQL or by its lock_timeout.
-        let migrator = unless_told(&stop, migrate::connect(&self.postgres)).await.context(TOLD_TO_STOP)?;
-        let done = migrator?.run().await?;
+        let migrator = unless_told(&stop, migrate::connect(&self.postgres)).await?.context(TOLD_TO_STOP)?;
+        let done = migrator.run().await?;
         match done.as_slice() {
             [] => println!("nothing to do: the database is up to date"),
             names => println!("migrated: {}", names.join(", ")),

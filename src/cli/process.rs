@@ -79,10 +79,13 @@ pub(super) async fn close(admin: Option<Admin>) {
 }
 
 /// `None` when a signal came first: nothing has begun, so there is nothing to drain.
-pub(super) async fn unless_told<T>(stop: &Shutdown, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_told<T>(
+    stop: &Shutdown,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<Option<T>> {
     tokio::select! {
-        done = work => Some(done),
-        () = stop.drain.cancelled() => None,
+        done = work => done.map(Some),
+        () = stop.drain.cancelled() => Ok(None),
     }
 }
 

@@ -29,8 +29,7 @@ pub(super) struct ServeRole {
 impl ServeRole {
     pub(super) async fn run(self, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
         let registry = all_types(types, &self.tasks)?;
-        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
-        let core = core?;
+        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await? else { return Ok(()) };
         let application =
             Application::build(core.clone(), Arc::new(registry), self.http, &self.admin, &self.tasks).await?;
         tracing::info!(address = %application.address(), "serving");

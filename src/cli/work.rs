@@ -39,8 +39,8 @@ impl WorkRole {
         let registry = all_types(types, &self.tasks)?;
         let Some(registry) = runnable(&registry, &self.work, &self.outbound, &stop).await? else { return Ok(()) };
         let tools = tools(&self.work, &self.tasks, &self.outbound)?;
-        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await else { return Ok(()) };
-        let (core, vitals) = (core?, Vitals::default());
+        let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await? else { return Ok(()) };
+        let vitals = Vitals::default();
         let admin = Admin::open(&self.admin, &core, vitals.probes())?;
         let outcome = work::run(core, registry, &self.work, tools, vitals, stop).await;
         close(admin).await;
