@@ -69,6 +69,10 @@ pub async fn frame(
 
 /// The span of a request, named and filled as OpenTelemetry's semantic conventions for HTTP servers say.
 fn span_of(request: &ServiceRequest, route: Option<&str>, id: &str, path: &str) -> Span {
+    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    if !telemetry::wants_span(parent) {
+        return Span::none();
+    }
     let method = request.method().as_str();
     let name = match route {
         Some(route) => format!("{method} {route}"),
@@ -88,7 +92,6 @@ fn span_of(request: &ServiceRequest, route: Option<&str>, id: &str, path: &str) 
         request.id = id,
         trace_id = Empty,
     );
-    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     if let Some(parent) = parent {
         telemetry::set_parent_from_header(&span, parent);
     }

@@ -12,7 +12,10 @@ mod export;
 mod log;
 mod trace;
 
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
@@ -33,6 +36,15 @@ use crate::config;
 
 /// It logs an error for every request that is no HTTP, so any client could fill the log. Shown where the filter names it.
 const NOISE: &str = "actix_http::h1::dispatcher";
+
+/// Nobody sees a span of this crate by itself: the log's filter is above INFO, and nothing is exported.
+static UNSEEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether a span is to be made: somebody sees it, or a context that came in hangs on it. A short request feels one that
+/// serves nothing.
+pub fn wants_span(context: Option<&str>) -> bool {
+    context.is_some() || !UNSEEN.load(Ordering::Relaxed)
+}
 
 /// Holds the exporter open. Dropping it sends the spans that still wait, for at most three seconds: keep it until the
 /// process ends.
@@ -56,6 +68,8 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (subscriber, guard) = subscriber(telemetry, role, colour, std::io::stderr)?;
     subscriber.try_init()?;
+    let logs_spans = filter(telemetry)?.max_level_hint().is_none_or(|most| most >= LevelFilter::INFO);
+    UNSEEN.store(guard.provider.is_none() && !logs_spans, Ordering::Relaxed);
     if let Some(provider) = &guard.provider {
         calls::begin_to_export(export::tracer(provider));
     }
@@ -72,16 +86,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let mut filter = EnvFilter::builder()
-        .parse(&telemetry.log)
-        .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
-    // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
-    for quiet in ["ureq=warn", "ureq_proto=warn"] {
-        filter = filter.add_directive(quiet.parse()?);
-    }
-    if !telemetry.log.contains(NOISE) {
-        filter = filter.add_directive(format!("{NOISE}=off").parse()?);
-    }
+    let filter = filter(telemetry)?;
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
         vec![log::layer(telemetry.log_format, colour, writer).with_filter(filter).boxed()];
 
@@ -98,6 +103,20 @@ where
         None => layers.push(trace::PassOn.with_filter(own()).boxed()),
     }
     Ok((tracing_subscriber::registry().with(layers), Guard { provider }))
+}
+
+fn filter(telemetry: &config::Telemetry) -> anyhow::Result<EnvFilter> {
+    let mut filter = EnvFilter::builder()
+        .parse(&telemetry.log)
+        .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
+    // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
+    for quiet in ["ureq=warn", "ureq_proto=warn"] {
+        filter = filter.add_directive(quiet.parse()?);
+    }
+    if !telemetry.log.contains(NOISE) {
+        filter = filter.add_directive(format!("{NOISE}=off").parse()?);
+    }
+    Ok(filter)
 }
 
 fn is_own(metadata: &Metadata<'_>) -> bool {

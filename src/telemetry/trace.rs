@@ -15,6 +15,8 @@ use tracing::Span;
 use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError};
 use tracing_subscriber::{Layer, Registry, registry::LookupSpan};
 
+use super::is_exporting;
+
 const TRACEPARENT: &str = "traceparent";
 
 /// Makes `span` a child of the context in a `traceparent` header. Call it before the span is entered for the first
@@ -65,6 +67,9 @@ pub fn current_trace_id() -> Option<String> {
 
 pub(super) fn current() -> Option<SpanContext> {
     let span = Span::current();
+    if span.is_none() && !is_exporting() {
+        return None;
+    }
     // The span here may be one that is not exported (a DEBUG one); then the nearest exported one around it counts.
     [span.context(), Context::current()]
         .iter()

@@ -72,6 +72,17 @@ pub(super) fn start(worker: &Arc<Worker>, task: Claimed, list: Option<Priority>,
     worker.held.confirm(task.id, delivery);
     worker.tally.started(&task.queue);
     let counted = worker.meters.started(&task);
+    let span = span_of(worker, &task);
+    let run =
+        run(worker.clone(), task, list, Running { _slot: slot, _counted: counted }, stop, outbox).instrument(span);
+    worker.attempts.spawn(run);
+}
+
+/// The span of an attempt, named and filled as OpenTelemetry's semantic conventions for messaging say.
+fn span_of(worker: &Worker, task: &Claimed) -> Span {
+    if !telemetry::wants_span(task.trace_context.as_deref()) {
+        return Span::none();
+    }
     let span = tracing::info_span!(
         "attempt",
         otel.name = format!("process {}", task.task_type),
@@ -97,9 +108,7 @@ pub(super) fn start(worker: &Arc<Worker>, task: Claimed, list: Option<Priority>,
     if task.trace_context.is_some() || telemetry::is_exporting() {
         telemetry::note_trace_id(&span);
     }
-    let run =
-        run(worker.clone(), task, list, Running { _slot: slot, _counted: counted }, stop, outbox).instrument(span);
-    worker.attempts.spawn(run);
+    span
 }
 
 async fn run(

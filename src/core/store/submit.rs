@@ -242,7 +242,7 @@ async fn insert(conn: &mut AsyncPgConnection, new: &[&NewTask], call: Call) -> R
         Call::First => INSERT,
         Call::Repeated => INSERT_AGAIN,
     };
-    let (members_of, keys, values) = members(new)?;
+    let members = Members::of(new)?;
     let mut accepted: Vec<AcceptedRow> = sql("insert", text)
         .bind::<Array<SqlUuid>, _>(ids.clone())
         .bind::<Array<Text>, _>(column(new, |task| task.task_type.clone()))
@@ -258,9 +258,9 @@ async fn insert(conn: &mut AsyncPgConnection, new: &[&NewTask], call: Call) -> R
         .bind::<Array<Nullable<BigInt>>, _>(column(new, delay))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(new, run_at))
         .bind::<Array<Nullable<BigInt>>, _>(column(new, |task| task.expires_in.map(ms)))
-        .bind::<Array<SqlUuid>, _>(members_of)
-        .bind::<Array<Text>, _>(keys)
-        .bind::<Array<Text>, _>(values)
+        .bind::<Array<SqlUuid>, _>(members.ids)
+        .bind::<Array<Text>, _>(members.keys)
+        .bind::<Array<Text>, _>(members.values)
         .rows(conn)
         .await?;
     if accepted.len() < new.len() {
@@ -271,15 +271,24 @@ async fn insert(conn: &mut AsyncPgConnection, new: &[&NewTask], call: Call) -> R
     Ok(accepted.into_iter().map(Accepted::from).collect())
 }
 
-/// The members of all their metadata: whose, key, value.
-fn members(new: &[&NewTask]) -> Result<(Vec<Uuid>, Vec<String>, Vec<String>), StoreError> {
-    let (mut ids, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for task in new {
-        for (key, value) in members_of(&task.metadata)? {
-            ids.push(Uuid::from(task.id));
-            keys.push(key);
-            values.push(value);
+/// The members of all their metadata, as columns.
+#[derive(Default)]
+struct Members {
+    ids: Vec<Uuid>,
+    keys: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Members {
+    fn of(new: &[&NewTask]) -> Result<Self, StoreError> {
+        let mut members = Self::default();
+        for task in new {
+            for (key, value) in members_of(&task.metadata)? {
+                members.ids.push(Uuid::from(task.id));
+                members.keys.push(key);
+                members.values.push(value);
+            }
         }
+        Ok(members)
     }
-    Ok((ids, keys, values))
 }
