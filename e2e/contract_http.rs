@@ -264,6 +264,7 @@ fn a_list_that_takes_too_long_goes_on_by_windows() {
          FROM generate_series(1, 45000) AS n; ANALYZE tasks;",
     )
     .unwrap();
+    sql.run(crate::contract_metadata::FILL).unwrap();
     let mut whole = deployment.serve();
     let deployment = deployment.set("APP_FAULTS", "list:stall=1200ms:3");
     let mut windows = deployment.serve();

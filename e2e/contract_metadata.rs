@@ -8,7 +8,7 @@ use crate::harness::{Client, Deployment, Sql};
 const INSERT: &str = "INSERT INTO tasks (id, task_type, input, max_attempts, metadata)
                       SELECT gen_random_uuid(), 'vector_processing', '{}', 1,";
 /// Writes the members of all tasks.
-const FILL: &str = include_str!("../migrations/2026-01-09-010000_task_metadata_filled/up.sql");
+pub const FILL: &str = include_str!("../migrations/2026-01-09-010000_task_metadata_filled/up.sql");
 
 fn body(metadata: Value) -> Value {
     json!({"vector_data": [1.0], "duration": 0, "metadata": metadata})

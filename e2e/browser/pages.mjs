@@ -23,10 +23,12 @@ export async function loads_little({ open, more: [rows] }) {
   await session.send("Network.setCacheDisabled", { cacheDisabled: true });
   let requests = 0;
   let bytes = 0;
+  let lists = 0;
   const ofPage = new Set();
   session.on("Network.requestWillBeSent", ({ requestId, type, request }) => {
     if (!request.url.startsWith("http")) return;
     requests += 1;
+    if (new URL(request.url).pathname === "/tasks") lists += 1;
     if (["Document", "Script", "Stylesheet", "Other"].includes(type)) ofPage.add(requestId);
   });
   session.on("Network.dataReceived", ({ requestId, encodedDataLength }) => (bytes += ofPage.has(requestId) ? encodedDataLength : 0));
@@ -35,6 +37,8 @@ export async function loads_little({ open, more: [rows] }) {
   release();
   await until("it is live", async () => /^Live/.test(await page.locator(".live").innerText()));
   assert.ok(requests <= 16, `${requests} requests`);
+  // What boot.js asks for is what the page wants, or it would be asked for twice.
+  assert.equal(lists, 1, `${lists} requests for the list`);
   assert.ok(bytes > 10 * KB && bytes <= 25 * KB, `${bytes} bytes over the wire`);
   const { usedSize } = await session.send("Runtime.getHeapUsage");
   assert.ok(usedSize < 30e6, `${usedSize} bytes of heap`);

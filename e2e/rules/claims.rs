@@ -124,3 +124,26 @@ fn low_priority_gets_its_share_and_high_goes_first() {
     assert!(high >= 54, "{high} of the first sixty starts were high");
     worker.stop();
 }
+
+/// PostgreSQL keeps its plans, and the first ones are made while next to nothing is in the tables. Read whole, they would
+/// go on being read whole when a hundred thousand tasks are there.
+#[test]
+fn what_is_written_in_batches_reads_by_index_from_the_first_task_on() {
+    let house = House::new();
+    let mut worker = house.deployment.work();
+    let scans = |kind: &str| {
+        let sum = format!(
+            "SELECT sum({kind})::bigint FROM pg_stat_user_tables WHERE relname IN ('tasks', 'task_events', 'task_metadata')"
+        );
+        house.sql.value::<i64>(&sum, &[])
+    };
+    let before = scans("seq_scan");
+    for _ in 0..20 {
+        let id = house.submit(count(1, 0));
+        house.client.wait_status(&id, "SUCCESS", LONG);
+    }
+    until("PostgreSQL has counted them", LONG, || (scans("idx_scan") >= 40).then_some(()));
+    worker.stop();
+    house.sql.run("SELECT pg_stat_force_next_flush()").unwrap();
+    assert_eq!(scans("seq_scan"), before);
+}

@@ -33,6 +33,9 @@ const POOL_TIMEOUT: Duration = Duration::from_secs(5);
 const LET_GO: &str = "-c idle_in_transaction_session_timeout=10s -c tcp_keepalives_idle=10 \
                       -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 -c tcp_user_timeout=10s";
 
+/// To compile a plan takes longer than a statement of this project should.
+const NOT_COMPILED: &str = "-c jit=off";
+
 /// Where to connect, and how securely.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -60,7 +63,7 @@ pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Target> {
     }
     // In front of what the URL says, which so has the last word.
     let options = config.get_options().unwrap_or_default().to_owned();
-    config.options(format!("{LET_GO} {options}").trim_end());
+    config.options(format!("{LET_GO} {NOT_COMPILED} {options}").trim_end());
     Ok(Target { config, secure })
 }
 
@@ -74,6 +77,13 @@ pub(super) fn limited(target: &Target, time: Duration) -> Target {
 /// than what is written in batches can bear.
 pub(super) fn planned_each_time(target: &Target) -> Target {
     with_option(target, "plan_cache_mode=force_custom_plan")
+}
+
+/// The same, for everything else, whose plans PostgreSQL makes a few times and keeps: by index, even those that it makes
+/// while a table is so small that reading it whole costs less. It would go on doing so until the next ANALYZE, with a
+/// hundred thousand tasks in it by then.
+pub(super) fn by_index(target: &Target) -> Target {
+    with_option(target, "enable_seqscan=off")
 }
 
 fn with_option(target: &Target, option: &str) -> Target {

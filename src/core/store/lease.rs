@@ -15,7 +15,7 @@ use diesel_async::AsyncPgConnection;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, connect,
     statement::{Statement, sql},
 };
 use crate::core::{
@@ -143,7 +143,7 @@ impl Store {
 
     /// A connection of its own for renewals, opened on the runtime that calls.
     pub async fn lease_keeper(&self, worker: WorkerId) -> Result<LeaseKeeper, StoreError> {
-        Ok(LeaseKeeper { conn: super::connect::connect(&self.target).await?, worker })
+        Ok(LeaseKeeper { conn: connect::connect(&connect::by_index(&self.target)).await?, worker })
     }
 
     /// Says that this worker takes nothing new.

@@ -105,7 +105,7 @@ impl Store {
         // The server ends by itself what this side has given up a little before, so that such a statement does not go
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&target, STATEMENT_TIMEOUT + LIST_TIMEOUT);
-        let pool = connect::pool(&limited, usize::from(postgres.postgres_pool))?;
+        let pool = connect::pool(&connect::by_index(&limited), usize::from(postgres.postgres_pool))?;
         Ok(Self {
             pool,
             readers,

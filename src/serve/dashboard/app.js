@@ -33,6 +33,9 @@ export function go(url, { replace = false } = {}) {
   return show(!replace);
 }
 
+/** For whoever drives the page by program: which page it is, from when everything on it answers. */
+const mark = (name) => attr(document.documentElement, "data-shown", name);
+
 /** Shows what the address says. */
 async function show(moved) {
   const mine = ++opened;
@@ -41,15 +44,14 @@ async function show(moved) {
   const name = found ? found[1] : "";
   const params = new URLSearchParams(location.search);
   strip.point(params, name === "tasks");
-  // For whoever drives the page by program: set again when everything on it answers.
-  attr(document.documentElement, "data-shown", null);
+  mark(null);
   for (const link of all(".top nav a")) attr(link, "aria-current", link.pathname.slice(4) === name || (name === "task" && link.pathname === "/ui/tasks") ? "page" : null);
   page.close?.();
   live.end();
   page = {};
   if (!name) {
     main().replaceChildren(message("There is no such page.", "Go to Tasks", "/ui/tasks"));
-    attr(document.documentElement, "data-shown", "nothing");
+    mark("nothing");
     return;
   }
   let made;
@@ -73,7 +75,7 @@ async function show(moved) {
     }
     scrollTo(0, 0);
   }
-  attr(document.documentElement, "data-shown", name);
+  mark(name);
 }
 
 /** The title of the tab. */
@@ -213,9 +215,11 @@ function onKey(event) {
 
 /** Begins. Called by boot.js. */
 export async function start() {
-  zone.name = stored("zone") === "utc" ? "utc" : "local";
+  if (stored("zone") === "utc") {
+    zone.name = "utc";
+    drawZone();
+  }
   keys = stored("keys") !== "off";
-  drawZone();
   hooks.answered = live.heard;
   hooks.unauthorized = () => {
     if (location.pathname !== "/ui/login") go(`/ui/login?next=${encodeURIComponent(location.pathname + location.search)}`, { replace: true });
@@ -235,4 +239,5 @@ export async function start() {
     learn(told.server_time);
   }, () => {});
   await show(false);
+  drawZone();
 }

@@ -12,7 +12,11 @@ import { go } from "./app.js";
 import { row } from "./row.js";
 import { NAMES, filterBody, filters, inWords } from "./filters.js";
 
+/** The least height of a row, in pixels. */
+const ROW = 36;
 const NOTHING = "0".repeat(26);
+/** Until the page as it is now has been painted; at once where nobody looks. */
+const painted = () => new Promise((done) => (document.hidden ? done() : requestAnimationFrame(() => requestAnimationFrame(done))));
 /** The pages before this one, so that Newer leads where Older came from. */
 const trail = [];
 
@@ -30,6 +34,8 @@ export async function open({ main, params, title, isCurrent }) {
   let at = -1;
   let allMatching = false;
   let newer = 0;
+  // A first page shows what is in sight first: the rows below, the stream and whatever else wait until it is painted.
+  let shown = main.firstChild ? limit : Math.ceil(innerHeight / ROW);
   title("Tasks");
 
   // A search that takes long ends its page early, with nothing if it has found nothing yet: then it goes on from there.
@@ -45,7 +51,7 @@ export async function open({ main, params, title, isCurrent }) {
   const matches = (task) => !statuses.length || statuses.includes(task.status);
 
   function render() {
-    const tasks = ids.map(store.get).filter(Boolean);
+    const tasks = ids.slice(0, shown).map(store.get).filter(Boolean);
     const views = keyed(body, tasks, (task) => task.task_id, row);
     tasks.forEach((task, n) => {
       const view = views.get(task.task_id);
@@ -155,6 +161,12 @@ export async function open({ main, params, title, isCurrent }) {
   body.views = undefined;
   take(answer);
   main.replaceChildren(root);
+  if (shown < ids.length) {
+    await painted();
+    if (!isCurrent()) return null;
+    shown = limit;
+    render();
+  }
 
   const stop = store.subscribe(render);
   const query = () => new URLSearchParams({ ...filters(params), first: ids[0] || NOTHING, last: ids[ids.length - 1] || NOTHING });
