@@ -85,9 +85,30 @@ fn a_task_stands_once_under_each_member_of_its_metadata_and_under_few() {
     {
         client.submit(&body(metadata));
     }
-    let spaced = r#"{"vector_data":[1],"metadata":{ "n" : 1.50 , "o" : { "p" : [ 1, 2 ] } , "u" : "\u00e9" }}"#;
-    client.post("/tasks", spaced, &[]).expect(202);
+    let as_written = r#"{"vector_data":[1],"metadata":{ "n" : 1.50 , "o" : { "p" : [ 1, 2 ] } , "u" : "\u00e9\/\ud83d\ude00",
+        "\u0061" : -0 , "e" : 1e5 }}"#;
+    client.post("/tasks", as_written, &[]).expect(202);
+    for bytes in [4_096, 4_097] {
+        client.submit(&body(json!({"k": "x".repeat(bytes - r#"{"k":""}"#.len())})));
+    }
     assert_eq!(sql.value::<i64>(different, &[]), 0);
+}
+
+/// Whoever wants two members of one hash can find them.
+#[test]
+fn two_members_of_one_hash_are_one_row() {
+    let deployment = Deployment::new();
+    let (mut serve, sql) = (deployment.serve(), deployment.sql());
+    sql.run(
+        "CREATE OR REPLACE FUNCTION metadata_pair(key text, value text) RETURNS bigint
+         LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT length(key)::bigint'",
+    )
+    .unwrap();
+    let client = serve.client();
+    client.submit(&body(json!({"a": "1", "b": "2"})));
+    assert_eq!(pairs(&sql), 1);
+    assert_eq!(client.list("?metadata.b=2").len(), 1);
+    assert!(client.list("?metadata.b=3").is_empty());
 }
 
 /// Retention deletes a few hundred tasks at a time out of any number.

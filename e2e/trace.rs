@@ -1,8 +1,10 @@
 //! Trace: one trace from the client's request through the row to the attempt and its outbound call.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
 use serde_json::json;
 
-use crate::harness::{Deployment, HttpServer, LONG, OtlpReceiver, Reply, Site, Span, until};
+use crate::harness::{Client, Deployment, HttpServer, LONG, OtlpReceiver, Reply, Site, Span, free_port, until};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -232,6 +234,28 @@ fn without_a_collector_the_callers_trace_is_passed_on() {
     let client = serve.client();
     let body = json!({"task_type": "web_scrape", "url": site.url("/utf8")}).to_string();
     let task = client.post("/tasks", body, &[("traceparent", &format!("00-{TRACE}-{CALLER}-01"))]).expect(202).json();
+    client.wait_status(task["task_id"].as_str().unwrap(), "SUCCESS", LONG);
+    let sent = site.requests("/utf8")[0].header("traceparent").expect("the site gets a traceparent").to_owned();
+    assert!(sent.starts_with(&format!("00-{TRACE}-")), "{sent}");
+}
+
+/// Where nobody sees a span, the context that comes in is passed on and named all the same.
+#[test]
+fn a_log_of_warnings_alone_changes_no_answer() {
+    let (site, traceparent) = (Site::start(), format!("00-{TRACE}-{CALLER}-01"));
+    let deployment = Deployment::new().set("APP_OUTBOUND_ALLOW", "127.0.0.0/8").set("RUST_LOG", "warn");
+    // Its log does not tell where it listens.
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST)));
+    let _serve = deployment.serve_with(&[("APP_BIND", &address.to_string())]);
+    let _work = deployment.work();
+    until("it serves", LONG, || TcpStream::connect(address).ok());
+    let client = Client::new(address);
+    let headers = [("traceparent", traceparent.as_str()), ("x-request-id", "mine")];
+    let problem = client.request("GET", "/tasks/x", &headers).expect(404).json();
+    assert_eq!((&problem["trace_id"], &problem["request_id"]), (&json!(TRACE), &json!("mine")));
+    assert_eq!(client.fetch("/tasks/x").expect(404).json().get("trace_id"), None);
+    let body = json!({"task_type": "web_scrape", "url": site.url("/utf8")}).to_string();
+    let task = client.post("/tasks", body, &headers).expect(202).json();
     client.wait_status(task["task_id"].as_str().unwrap(), "SUCCESS", LONG);
     let sent = site.requests("/utf8")[0].header("traceparent").expect("the site gets a traceparent").to_owned();
     assert!(sent.starts_with(&format!("00-{TRACE}-")), "{sent}");

@@ -139,7 +139,7 @@ fn fill(sql: &Sql, rows: i64) {
     for first in (1..=rows).step_by(STEP as usize) {
         sql.change(insert, &[&first, &(first + STEP - 1).min(rows), &rows]);
     }
-    sql.run(include_str!("../../migrations/2026-01-09-010000_task_metadata_filled/up.sql")).unwrap();
+    sql.run(crate::contract_metadata::FILL).unwrap();
     sql.run("VACUUM ANALYZE tasks, task_metadata").unwrap();
     sql.run("CHECKPOINT").unwrap();
 }

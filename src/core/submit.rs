@@ -17,7 +17,7 @@ use super::{
     faults::mutant,
     model::{NewTask, PendingReason, Start, Status, Submission, Submitted, Task, TaskId},
     queue::{Bell, Outlet, Side},
-    store::{Accepted, Settled, Store, StoreError, SubmitCall},
+    store::{Accepted, Settled, Store, StoreError, Try},
 };
 use crate::telemetry::is_exporting;
 
@@ -133,11 +133,11 @@ impl Desk {
         if mutant("answer-first") {
             return self.answer_before_commit(submissions, answers).await;
         }
-        match self.repeated(&submissions).await {
+        match self.repeated(&submissions, Try::First).await {
             Ok(settled) => self.answer_all(submissions, settled, answers).await,
             Err(StoreError::Refused(_)) if submissions.len() > 1 => {
                 for (submission, answer) in submissions.into_iter().zip(answers) {
-                    match self.repeated(std::slice::from_ref(&submission)).await {
+                    match self.repeated(std::slice::from_ref(&submission), Try::Again).await {
                         Ok(settled) => self.answer_all(vec![submission], settled, vec![answer]).await,
                         Err(error) => drop(answer.send(Err(error.into()))),
                     }
@@ -161,19 +161,19 @@ impl Desk {
             let tasks = submission.tasks.iter().map(|new| as_accepted(new.clone(), &row(new.id)));
             let _ = answer.send(Ok(Submitted { tasks: tasks.collect(), replayed: false }));
         }
-        match self.repeated(&submissions).await {
+        match self.repeated(&submissions, Try::First).await {
             Ok(settled) => self.answer_all(submissions, settled, Vec::new()).await,
             Err(error) => tracing::error!("a batch of submits failed: {error}"),
         }
     }
 
     /// The ids are made before the INSERT, so a batch whose outcome is unknown is repeated as it is.
-    async fn repeated(&self, submissions: &[Submission]) -> Result<Vec<Settled>, StoreError> {
+    async fn repeated(&self, submissions: &[Submission], first: Try) -> Result<Vec<Settled>, StoreError> {
         let (began, mut tries) = (Instant::now(), 0);
         loop {
             tries += 1;
-            let call = if tries == 1 { SubmitCall::First } else { SubmitCall::Repeated };
-            match self.store.submit(submissions, call).await {
+            let this = if tries == 1 { first } else { Try::Again };
+            match self.store.submit(submissions, this).await {
                 Err(StoreError::Unavailable(_)) if tries < TRIES && began.elapsed() < PATIENCE => {
                     let wait = rand::random_range(20..100) * u64::from(tries);
                     tokio::time::sleep(Duration::from_millis(wait)).await;

@@ -37,13 +37,12 @@ use crate::config;
 /// It logs an error for every request that is no HTTP, so any client could fill the log. Shown where the filter names it.
 const NOISE: &str = "actix_http::h1::dispatcher";
 
-/// Nobody sees a span of this crate by itself: the log's filter is above INFO, and nothing is exported.
-static UNSEEN: AtomicBool = AtomicBool::new(false);
+/// Somebody sees the spans of this crate: the log has INFO, or they are exported.
+static SPANS_ARE_SEEN: AtomicBool = AtomicBool::new(true);
 
-/// Whether a span is to be made: somebody sees it, or a context that came in hangs on it. A short request feels one that
-/// serves nothing.
+/// Whether a span is to be made: somebody sees it, or a context that came in hangs on it.
 pub fn wants_span(context: Option<&str>) -> bool {
-    context.is_some() || !UNSEEN.load(Ordering::Relaxed)
+    context.is_some() || SPANS_ARE_SEEN.load(Ordering::Relaxed)
 }
 
 /// Holds the exporter open. Dropping it sends the spans that still wait, for at most three seconds: keep it until the
@@ -68,8 +67,8 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (subscriber, guard) = subscriber(telemetry, role, colour, std::io::stderr)?;
     subscriber.try_init()?;
-    let logs_spans = filter(telemetry)?.max_level_hint().is_none_or(|most| most >= LevelFilter::INFO);
-    UNSEEN.store(guard.provider.is_none() && !logs_spans, Ordering::Relaxed);
+    let in_the_log = filter(telemetry)?.max_level_hint().is_none_or(|most| most >= LevelFilter::INFO);
+    SPANS_ARE_SEEN.store(in_the_log || guard.provider.is_some(), Ordering::Relaxed);
     if let Some(provider) = &guard.provider {
         calls::begin_to_export(export::tracer(provider));
     }

@@ -17,7 +17,7 @@ use super::{Worker, attempt, pace, unknown::Unknown};
 use crate::{
     core::{
         faults::mutant,
-        model::{Priority, TaskId},
+        model::{Claimed, Priority, TaskId},
         queue::{Bell, Side, Taken, Taker},
         store::{NotClaimed, StoreError},
     },
@@ -26,6 +26,8 @@ use crate::{
 
 /// Ids per claim.
 const BATCH: usize = 256;
+/// From so many ids on a claim is divided.
+const DIVIDED: usize = 64;
 /// One pass in so many goes from low to high, so low gets at least this share of the starts.
 const FAIRNESS: u32 = 20;
 /// How often the worker's own in-flight list is compared with what it holds.
@@ -275,9 +277,7 @@ impl Fetch {
             fresh.iter().for_each(|taken| outlet.acknowledge(&self.queue, taken.list, worker.id, taken.id));
         }
         let _until_known = worker.held.claiming(&ids);
-        // An error says nothing about what happened. Claimed, the next renewals find rows that nobody holds; not
-        // claimed, the doorbells are in the own list, and the next comparison finds them there.
-        let claimed = worker.core.store.claim(worker.id, &ids, &worker.types).await?;
+        let (claimed, failed) = self.claim_rows(&ids).await;
         if self.compared && !claimed.is_empty() {
             // Not those whose acknowledgement is only on its way: they are settled, and no claim comes of them.
             let (queue, ids) = (&self.queue, claimed.len());
@@ -294,10 +294,37 @@ impl Fetch {
             }
         }
         drop(slots);
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let next = if fresh.is_empty() { Next::Again } else { self.turn_away(fresh).await? };
         // A comparison that brings nothing must not become a loop: where Redis takes no writes, what was acknowledged
         // stays in the list.
         Ok(if self.compared && matches!(next, Next::Again) { Next::Breathe } else { next })
+    }
+
+    /// The rows that could be claimed, and what went wrong. An error says nothing about what happened. Claimed, the next
+    /// renewals find rows that nobody holds; not claimed, the doorbells are in the own list, and the next comparison finds
+    /// them there.
+    ///
+    /// A large batch is two statements at a time, since PostgreSQL works on each with one core.
+    async fn claim_rows(&self, ids: &[TaskId]) -> (Vec<Claimed>, Option<StoreError>) {
+        let claim = |ids| self.worker.core.store.claim(self.worker.id, ids, &self.worker.types);
+        if ids.len() < DIVIDED {
+            return match claim(ids).await {
+                Ok(claimed) => (claimed, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+        }
+        let (first, second) = ids.split_at(ids.len() / 2);
+        match tokio::join!(claim(first), claim(second)) {
+            (Ok(mut claimed), Ok(more)) => {
+                claimed.extend(more);
+                (claimed, None)
+            }
+            (Ok(claimed), Err(error)) | (Err(error), Ok(claimed)) => (claimed, Some(error)),
+            (Err(error), Err(_)) => (Vec::new(), Some(error)),
+        }
     }
 
     /// Doorbells that brought no task.

@@ -280,7 +280,8 @@ impl Store {
     /// delivery's, or an earlier call has written them and its answer was lost: [`standings`](Self::standings) tells.
     pub async fn record(&self, reports: &[(&Report, Option<i32>)]) -> Result<Vec<Written>, StoreError> {
         let (reports, versions): (Vec<&Report>, Vec<Option<i32>>) = reports.iter().copied().unzip();
-        let statement = bind_reports(sql("record", RECORD), &reports).bind::<Array<Nullable<Integer>>, _>(versions);
+        let statement = bind_reports(sql("record", RECORD).with_kept_plan(), &reports)
+            .bind::<Array<Nullable<Integer>>, _>(versions);
         self.written(statement).await
     }
 
@@ -297,6 +298,7 @@ impl Store {
         };
         let how = |ending: &Ending| matches!(ending, Ending::Undecodable(_)).then_some("undecodable");
         let statement = sql("finish", FINISH)
+            .with_kept_plan()
             .with_defect("finish-without-delivery", "AND t.delivery = r.delivery", "")
             .with_defect(
                 "finish-by-id",

@@ -128,7 +128,8 @@ struct WhyRow {
 impl Store {
     /// Claims those of the ids that may be claimed now.
     pub async fn claim(&self, worker: WorkerId, ids: &[TaskId], types: &[String]) -> Result<Vec<Claimed>, StoreError> {
-        self.claimed(sql("claim", CLAIM).bind::<Array<SqlUuid>, _>(uuids(ids)), worker, types, None).await
+        self.claimed(sql("claim", CLAIM).with_kept_plan().bind::<Array<SqlUuid>, _>(uuids(ids)), worker, types, None)
+            .await
     }
 
     /// Claims up to `limit` tasks of a queue without doorbells: what workers do while Redis is away.

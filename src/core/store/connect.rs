@@ -72,16 +72,9 @@ pub(super) fn limited(target: &Target, time: Duration) -> Target {
     with_option(target, &format!("statement_timeout={}", time.as_millis()))
 }
 
-/// The same, for lists and counts: each has the best plan for its values. One that suits all values reads a rare
-/// member's table for a common one, and the other way round. Planning takes a fraction of a millisecond, which is more
-/// than what is written in batches can bear.
-pub(super) fn planned_each_time(target: &Target) -> Target {
-    with_option(target, "plan_cache_mode=force_custom_plan")
-}
-
-/// The same, for everything else, whose plans PostgreSQL makes a few times and keeps: by index, even those that it makes
-/// while a table is so small that reading it whole costs less. It would go on doing so until the next ANALYZE, with a
-/// hundred thousand tasks in it by then.
+/// The same, for connections on which PostgreSQL keeps plans: by an index, even of a table that is so small that to read
+/// it whole costs less. Which index, it still decides by the tables as they are then
+/// ([`with_kept_plan`](super::statement::Statement::with_kept_plan)).
 pub(super) fn by_index(target: &Target) -> Target {
     with_option(target, "enable_seqscan=off")
 }

@@ -59,8 +59,12 @@ impl Store {
     pub async fn is_drained(&self, queues: &[String], types: &[String], soon: Duration) -> Result<bool, StoreError> {
         const LEFT: &str = "
             SELECT FROM tasks t
+            WHERE t.queue = ANY($1) AND t.task_type = ANY($2) AND t.status = 'PENDING' AND t.due_at IS NULL
+              AND NOT EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused)
+            UNION ALL
+            SELECT FROM tasks t
             WHERE t.queue = ANY($1) AND t.task_type = ANY($2) AND t.status = 'PENDING'
-              AND (t.due_at IS NULL OR t.due_at < clock_timestamp() + $3 * interval '1 ms')
+              AND t.due_at < clock_timestamp() + $3 * interval '1 ms'
               AND NOT EXISTS (SELECT FROM queues q WHERE q.name = t.queue AND q.paused)
             UNION ALL
             SELECT FROM tasks t WHERE t.queue = ANY($1) AND t.task_type = ANY($2) AND t.status = 'RUNNING'
@@ -76,7 +80,9 @@ impl Store {
     pub async fn paused_with_tasks(&self, queues: &[String]) -> Result<Vec<String>, StoreError> {
         const PAUSED: &str = "
             SELECT q.name AS text FROM queues q WHERE q.name = ANY($1) AND q.paused
-              AND EXISTS (SELECT FROM tasks t WHERE t.queue = q.name AND t.status = 'PENDING')
+              AND (EXISTS (SELECT FROM tasks t WHERE t.queue = q.name AND t.status = 'PENDING' AND t.due_at IS NULL)
+                   OR EXISTS (SELECT FROM tasks t
+                              WHERE t.queue = q.name AND t.status = 'PENDING' AND t.due_at IS NOT NULL))
             ORDER BY q.name";
         let rows: Vec<TextRow> =
             self.rows(sql("paused_with_tasks", PAUSED).bind::<Array<Text>, _>(queues.to_vec())).await?;

@@ -60,7 +60,7 @@ pub use look::{Present, Runner, StatusChange, WorkerState};
 pub use operate::{BATCH, COUNT_LIMIT, Changed};
 pub use queues::{Place, QueueSample, QueueState};
 pub use recover::{Stolen, ToRecover};
-pub use submit::{Accepted, Call as SubmitCall, Settled};
+pub use submit::{Accepted, Settled, Try};
 pub use task_types::DeclarationsStamp;
 
 /// A statement that takes longer is given up, and its connection with it. Around single statements only.
@@ -100,8 +100,7 @@ impl Store {
     pub async fn connect(postgres: &config::Postgres, metrics: &Metrics) -> anyhow::Result<Self> {
         drop(connect::patiently(postgres).await?);
         let target = connect::parse(postgres)?;
-        let lists = connect::planned_each_time(&connect::limited(&target, CUT_OFF));
-        let readers = connect::pool(&lists, READERS)?;
+        let readers = connect::pool(&connect::limited(&target, CUT_OFF), READERS)?;
         // The server ends by itself what this side has given up a little before, so that such a statement does not go
         // on waiting for a lock and holding a backend.
         let limited = connect::limited(&target, STATEMENT_TIMEOUT + LIST_TIMEOUT);
@@ -138,8 +137,7 @@ impl Store {
     }
 
     fn beside(&self, (connections, time): (usize, Duration)) -> anyhow::Result<Self> {
-        let target = connect::planned_each_time(&connect::limited(&self.target, time));
-        let pool = connect::pool(&target, connections)?;
+        let pool = connect::pool(&connect::limited(&self.target, time), connections)?;
         Ok(Self { readers: pool.clone(), pool, ..self.clone() })
     }
 
@@ -156,14 +154,14 @@ impl Store {
         }
     }
 
-    /// Settles submissions, all in one commit. A call whose answer was lost is made again as it is, and said to be.
-    pub async fn submit(&self, submissions: &[Submission], which: SubmitCall) -> Result<Vec<Settled>, StoreError> {
+    /// Settles submissions, all in one commit. One whose answer was lost is tried again as it is, and said to be.
+    pub async fn submit(&self, submissions: &[Submission], this: Try) -> Result<Vec<Settled>, StoreError> {
         let call = self.server.call("submit");
         let settled = async {
             let fault = faults::meet("submit").await?;
             let conn = connect::acquire(&self.pool).await?;
             let settled =
-                conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions, which).await).await?;
+                conn.run_within(SUBMIT_TIMEOUT, async |conn| submit::settle(conn, submissions, this).await).await?;
             fault.after().await?;
             Ok(settled)
         };

@@ -73,7 +73,8 @@ impl Store {
         );
         let ids: Vec<Uuid> = asked.iter().map(|(id, _)| Uuid::from(*id)).collect();
         let owners: Vec<Option<String>> = asked.iter().map(|(_, scope)| scope.owner().map(str::to_owned)).collect();
-        let statement = sql("task", LOOKS).bind::<Array<SqlUuid>, _>(ids).bind::<Array<Nullable<Text>>, _>(owners);
+        let statement =
+            sql("task", LOOKS).with_kept_plan().bind::<Array<SqlUuid>, _>(ids).bind::<Array<Nullable<Text>>, _>(owners);
         let rows: Vec<AnswerRow> = self.rows(statement).await?;
         let mut answers: Vec<Option<Result<Task, StoreError>>> = asked.iter().map(|_| None).collect();
         for row in rows {
@@ -113,7 +114,8 @@ impl Store {
     /// The versions of these tasks; ids without a row are left out.
     pub async fn versions(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, i32)>, StoreError> {
         const VERSIONS: &str = "SELECT id, version FROM tasks WHERE id = ANY($1)";
-        let rows: Vec<VersionRow> = self.rows(sql("versions", VERSIONS).bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
+        let rows: Vec<VersionRow> =
+            self.rows(sql("versions", VERSIONS).with_kept_plan().bind::<Array<SqlUuid>, _>(uuids(ids))).await?;
         Ok(rows.into_iter().map(|row| (row.id.into(), row.version)).collect())
     }
 
@@ -131,6 +133,7 @@ impl Store {
             End::Newest => ("newest_events", NEWEST),
         };
         let statement = sql(name, text)
+            .with_kept_plan()
             .bind::<SqlUuid, _>(Uuid::from(id))
             .bind::<Integer, _>(filter.after)
             .bind::<Nullable<Array<Text>>, _>(levels)

@@ -1,8 +1,8 @@
 //! Statement: a fixed SQL text with its values, prepared once per connection.
 //!
-//! `diesel::sql_query` is prepared anew at every call, one more round trip; the statements of this project are few
-//! and their texts are constant, so they are kept in the connection's cache, by text. The values are always bound,
-//! never part of the text.
+//! A statement is prepared anew at each call, one more round trip, and so is planned for its values and for the tables as
+//! they are. The few that most of the load is made of are prepared once per connection, and PostgreSQL keeps their plan.
+//! The values are always bound, never part of the text.
 
 use std::borrow::Cow;
 
@@ -22,17 +22,28 @@ pub(super) struct Statement {
     name: &'static str,
     text: Cow<'static, str>,
     values: Vec<Box<dyn QueryFragment<Pg> + Send>>,
+    keeps_plan: bool,
 }
 
 /// A statement whose text is known when the program is written. The name is that of the verb.
 pub(super) fn sql(name: &'static str, text: &'static str) -> Statement {
-    Statement { name, text: Cow::Borrowed(text), values: Vec::new() }
+    Statement { name, text: Cow::Borrowed(text), values: Vec::new(), keeps_plan: false }
 }
 
 impl Statement {
-    /// A statement put together from constant parts. The number of different texts must stay small.
+    /// A statement put together from constant parts.
     pub(super) fn built(name: &'static str, text: String) -> Self {
-        Self { name, text: Cow::Owned(text), values: Vec::new() }
+        Self { name, text: Cow::Owned(text), values: Vec::new(), keeps_plan: false }
+    }
+
+    /// Keeps the plan, by text, for as long as the connection lives. To plan a batch takes longer than to run it; but the
+    /// plan is made while the tables may be empty, and then serves until the next ANALYZE, with a hundred thousand tasks
+    /// in them by then. So only for a statement that names its rows by their key, and that no partial index seems to
+    /// serve, which is the cheapest of all as long as it is empty: hide the status (`CASE`), or leave the plan to each
+    /// call.
+    pub(super) fn with_kept_plan(mut self) -> Self {
+        self.keeps_plan = true;
+        self
     }
 
     /// What it is called: for fault injection and for people.
@@ -77,6 +88,9 @@ impl Statement {
 
 impl QueryFragment<Pg> for Statement {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        if !self.keeps_plan {
+            out.unsafe_to_cache_prepared();
+        }
         out.push_sql(&self.text);
         self.values.iter().try_for_each(|value| value.walk_ast(out.reborrow()))
     }

@@ -97,7 +97,7 @@ macro_rules! insert {
         concat!(
             "WITH members AS (
                 INSERT INTO task_metadata (pair, task_id)
-                SELECT metadata_pair(m.key, m.value), m.id FROM unnest($15, $16, $17) AS m(id, key, value)",
+                SELECT DISTINCT metadata_pair(m.key, m.value), m.id FROM unnest($15, $16, $17) AS m(id, key, value)",
             $may_be_there,
             ")
             INSERT INTO tasks (id, task_type, queue, priority, owner, input, metadata, trace_context, max_attempts,
@@ -123,32 +123,36 @@ impl Store {
     /// Whether a submit with this key has come before, whatever its body was.
     pub async fn knows_key(&self, key: &IdempotencyKey) -> Result<bool, StoreError> {
         const KNOWS: &str = "SELECT true AS yes FROM idempotency_keys WHERE scope = $1 AND key = $2";
-        let statement = sql("knows_key", KNOWS).bind::<Text, _>(key.scope.clone()).bind::<Text, _>(key.key.clone());
+        let statement = sql("knows_key", KNOWS)
+            .with_kept_plan()
+            .bind::<Text, _>(key.scope.clone())
+            .bind::<Text, _>(key.key.clone());
         Ok(!self.rows::<YesRow>(statement).await?.is_empty())
     }
 }
 
-/// Whether a call was made before.
+/// Whether these submissions were sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    /// Nothing of it can be there yet.
+pub enum Try {
+    /// Nothing of them can be there yet.
     First,
-    /// The answer to one with the same ids was lost, and perhaps it was committed.
-    Repeated,
+    /// The answer to a try with the same ids may have been lost, and perhaps it was committed. Should it still be on its
+    /// way, the one that comes second waits for the other: both write their rows in the same order.
+    Again,
 }
 
 /// Settles submissions, all in one commit. No two of them may have the same key.
 pub(super) async fn settle(
     conn: &mut AsyncPgConnection,
     submissions: &[Submission],
-    call: Call,
+    this: Try,
 ) -> Result<Vec<Settled>, StoreError> {
     if submissions.iter().all(|submission| submission.key.is_none()) {
-        return settle_with(conn, submissions, &HashMap::new(), call).await;
+        return settle_with(conn, submissions, &HashMap::new(), this).await;
     }
     conn.transaction(async |conn| {
         let losers = claim_keys(conn, submissions).await?;
-        settle_with(conn, submissions, &losers, call).await
+        settle_with(conn, submissions, &losers, this).await
     })
     .await
 }
@@ -159,7 +163,7 @@ async fn settle_with(
     conn: &mut AsyncPgConnection,
     submissions: &[Submission],
     losers: &Losers,
-    call: Call,
+    this: Try,
 ) -> Result<Vec<Settled>, StoreError> {
     let lost = |submission: &Submission| {
         let key = submission.key.as_ref()?;
@@ -169,7 +173,7 @@ async fn settle_with(
     let decided: Vec<Option<Settled>> = submissions.iter().map(lost).collect();
     let winners = submissions.iter().zip(&decided).filter(|(_, decided)| decided.is_none());
     let new: Vec<&NewTask> = winners.flat_map(|(submission, _)| &submission.tasks).collect();
-    let accepted = if new.is_empty() { Vec::new() } else { insert(conn, &new, call).await? };
+    let accepted = if new.is_empty() { Vec::new() } else { insert(conn, &new, this).await? };
     let mut by_id: HashMap<TaskId, Accepted> = accepted.into_iter().map(|accepted| (accepted.id, accepted)).collect();
     let mut settled = Vec::with_capacity(submissions.len());
     for (submission, decided) in submissions.iter().zip(decided) {
@@ -200,6 +204,7 @@ async fn claim_keys(conn: &mut AsyncPgConnection, submissions: &[Submission]) ->
     let keys: Vec<String> = keyed.iter().map(|(key, _)| key.key.clone()).collect();
     let joined = |ids: &[TaskId]| uuids(ids).iter().map(Uuid::to_string).collect::<Vec<_>>().join(",");
     let won = sql("claim_keys", CLAIM)
+        .with_kept_plan()
         .bind::<Array<Text>, _>(scopes.clone())
         .bind::<Array<Text>, _>(keys.clone())
         .bind::<Array<Bytea>, _>(keyed.iter().map(|(key, _)| key.fingerprint.clone()).collect::<Vec<_>>())
@@ -212,6 +217,7 @@ async fn claim_keys(conn: &mut AsyncPgConnection, submissions: &[Submission]) ->
     let own: HashMap<(&str, &str), &[TaskId]> =
         keyed.iter().map(|(key, ids)| ((key.scope.as_str(), key.key.as_str()), ids.as_slice())).collect();
     let rows: Vec<KeyRow> = sql("read_keys", READ)
+        .with_kept_plan()
         .bind::<Array<Text>, _>(scopes.clone())
         .bind::<Array<Text>, _>(keys.clone())
         .rows(conn)
@@ -223,7 +229,7 @@ async fn claim_keys(conn: &mut AsyncPgConnection, submissions: &[Submission]) ->
     Ok(stored.filter(|((scope, key), (_, ids))| own.get(&(scope, key)) != Some(&ids.as_slice())).collect())
 }
 
-async fn insert(conn: &mut AsyncPgConnection, new: &[&NewTask], call: Call) -> Result<Vec<Accepted>, StoreError> {
+async fn insert(conn: &mut AsyncPgConnection, new: &[&NewTask], this: Try) -> Result<Vec<Accepted>, StoreError> {
     fn column<T>(new: &[&NewTask], value: impl Fn(&NewTask) -> T) -> Vec<T> {
         new.iter().map(|task| value(task)).collect()
     }
@@ -238,12 +244,13 @@ async fn insert(conn: &mut AsyncPgConnection, new: &[&NewTask], call: Call) -> R
         Start::Now | Start::After(_) => None,
     };
     // Looking for a conflict takes a tenth of the time, and the first time there can be none.
-    let text = match call {
-        Call::First => INSERT,
-        Call::Repeated => INSERT_AGAIN,
+    let text = match this {
+        Try::First => INSERT,
+        Try::Again => INSERT_AGAIN,
     };
     let members = Members::of(new)?;
     let mut accepted: Vec<AcceptedRow> = sql("insert", text)
+        .with_kept_plan()
         .bind::<Array<SqlUuid>, _>(ids.clone())
         .bind::<Array<Text>, _>(column(new, |task| task.task_type.clone()))
         .bind::<Array<Text>, _>(column(new, |task| task.queue.clone()))

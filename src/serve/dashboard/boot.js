@@ -6,13 +6,13 @@
   try {
     const theme = localStorage.getItem("theme");
     if (theme) root.dataset.theme = theme;
-  } catch { /* storage may be forbidden: the system's theme it is */ }
-  // The list is on its way while the program is: api.js takes it, with the time when it came. Without an answer the
-  // program asks once more, and tells what is wrong.
-  if (location.pathname + location.search === "/ui/tasks") {
-    window.early = fetch("/tasks?limit=50", { cache: "no-store", signal: AbortSignal.timeout(15000) })
-      .then(async (response) => Object.assign(new Response(await response.text(), response), { at: Date.now() })).catch(() => null);
-  }
+    // The list is on its way while the program is: api.js takes it, with the time when it came. Without an answer the
+    // program asks once more, and tells what is wrong.
+    if (location.pathname + location.search === "/ui/tasks") {
+      window.early = fetch("/tasks?limit=50", { cache: "no-store", signal: AbortSignal.timeout(15000) })
+        .then(async (response) => Object.assign(new Response(await response.text(), response), { at: Date.now() })).catch(() => null);
+    }
+  } catch { /* storage may be forbidden: the system's theme it is, and the program asks */ }
   import(root.dataset.assets + "/app.js").then((app) => {
     delete sessionStorage.tries;
     const start = () => app.start();
