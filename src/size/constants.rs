@@ -5,15 +5,15 @@
 /// CPU that one submit costs `serve`.
 pub const SERVE_SUBMIT_CPU: f64 = 100e-6;
 /// CPU that one poll costs `serve`.
-pub const SERVE_POLL_CPU: f64 = 70e-6;
+pub const SERVE_POLL_CPU: f64 = 80e-6;
 /// CPU that taking, starting and ending one task costs `work`, whatever the task itself does.
-pub const WORK_TASK_CPU: f64 = 35e-6;
+pub const WORK_TASK_CPU: f64 = 60e-6;
 /// CPU that one task costs PostgreSQL from its submit to its end.
-pub const POSTGRES_TASK_CPU: f64 = 270e-6;
+pub const POSTGRES_TASK_CPU: f64 = 320e-6;
 /// CPU that one poll costs PostgreSQL.
-pub const POSTGRES_POLL_CPU: f64 = 50e-6;
+pub const POSTGRES_POLL_CPU: f64 = 110e-6;
 /// How much longer than its handler a task holds its slot: it is taken, claimed and started, and then the slot is free.
-pub const SLOT_OVERHEAD: f64 = 0.004;
+pub const SLOT_OVERHEAD: f64 = 0.005;
 
 /// Memory of `serve` without streams, under load: a third of it was measured, the rest is for bodies in flight.
 pub const SERVE_MEMORY: f64 = 64e6;
@@ -25,9 +25,9 @@ pub const WORK_MEMORY: f64 = 48e6;
 pub const TASK_DISK: f64 = 1_100.0;
 /// Write-ahead log of one task from its submit to its end, without input and result.
 pub const TASK_WAL: f64 = 3_000.0;
-/// Write-ahead log of each byte of input and result: an input is written with the submit and again with each new version
-/// of its row, the result once.
-pub const PAYLOAD_WAL: f64 = 2.0;
+/// Write-ahead log of each byte of input and result: an input is written with the submit and again with the two versions
+/// of its row that a claim and an end make, the result once.
+pub const PAYLOAD_WAL: f64 = 3.2;
 /// Memory of one waiting task in Redis.
 pub const WAITING_REDIS: f64 = 40.0;
 

@@ -20,15 +20,15 @@ use crate::{
 };
 
 /// The longest pause between two comparisons of the epoch.
-const PERIOD: Duration = Duration::from_secs(5);
-/// How often one of the workers looks for single lost doorbells. With a pause of the loop on top, less than half a
-/// minute; with [`SETTLED`] on top of that, less than the 35 seconds within which a lost doorbell rings again.
-const LOOK: Duration = Duration::from_secs(24);
+const PERIOD: Duration = Duration::from_secs(3);
+/// How often one of the workers looks for single lost doorbells. With a pause of the loop and [`SETTLED`] on top, less
+/// than the 35 seconds within which a lost doorbell rings again.
+const LOOK: Duration = Duration::from_secs(28);
 /// Between a look that failed and the next one. Not none: of many workers one turns at any moment, and a look that
 /// always fails would be made all the time.
 const AGAIN: Duration = Duration::from_secs(5);
 /// A task that has been ready for less may have its doorbell on the way.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(3);
 /// Ids per question whether they still wait.
 const RECHECKED: usize = 5_000;
 

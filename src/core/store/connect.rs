@@ -74,9 +74,10 @@ pub(super) fn limited(target: &Target, time: Duration) -> Target {
 
 /// The same, for connections on which PostgreSQL keeps plans: by an index, even of a table that is so small that to read
 /// it whole costs less. Which index, it still decides by the tables as they are then
-/// ([`with_kept_plan`](super::statement::Statement::with_kept_plan)).
+/// ([`with_kept_plan`](super::statement::Statement::with_kept_plan)). And by one process: a count that started two more
+/// took three times the processor for it.
 pub(super) fn by_index(target: &Target) -> Target {
-    with_option(target, "enable_seqscan=off")
+    with_option(target, "enable_seqscan=off -c max_parallel_workers_per_gather=0")
 }
 
 fn with_option(target: &Target, option: &str) -> Target {
