@@ -16,8 +16,8 @@ use crate::core::Counting;
 
 /// How often a worker tells its counts.
 const TELL: Duration = Duration::from_secs(5);
-/// How often what waits is noted.
-const SAMPLE: Duration = Duration::from_secs(30);
+/// The longest pause between two notes of what waits: each minute has one.
+const SAMPLE: Duration = Duration::from_secs(55);
 /// How long one worker is the sampler for all.
 const LEASE: Duration = Duration::from_secs(75);
 

@@ -2,7 +2,7 @@
 //!
 //! Counting costs time in proportion to what waits (for 200,000 tasks, 10 ms of a core to count them and 80 ms to take
 //! their whole line), so nobody calls these verbs per poll: `serve` counts at most once a second and reads a long line
-//! far less often, the sampler counts twice a minute.
+//! far less often, the sampler counts once a minute or twice.
 
 use chrono::{DateTime, Utc};
 use diesel::{
