@@ -71,6 +71,8 @@ fn whatever_waits_with_a_revoked_key_ends_within_seconds() {
     let [user, worker] = ["user", "worker"].map(|role| client.with_key(&deployment.key("gone", role)));
     let delayed = json!({"vector_data": [1.0], "options": {"delay": "1h"}});
     let id = user.submit(&delayed);
+    // Known from here on: a request whose key is still looked up when it is revoked was never let in.
+    worker.fetch("/session").expect(200);
     let lease = json!({"worker": "test", "task_types": ["thing"], "wait": 50}).to_string();
     let (stream, dashboard) = (user.stream(&id, None), user.follow("/events"));
     std::thread::scope(|scope| {
