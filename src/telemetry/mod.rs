@@ -50,6 +50,8 @@ pub fn wants_span(context: Option<&str>) -> bool {
 #[must_use = "spans that still wait are lost when the guard is dropped early"]
 pub struct Guard {
     provider: Option<SdkTracerProvider>,
+    /// The log has INFO, or spans are exported.
+    spans_are_seen: bool,
 }
 
 impl Drop for Guard {
@@ -67,8 +69,7 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (subscriber, guard) = subscriber(telemetry, role, colour, std::io::stderr)?;
     subscriber.try_init()?;
-    let in_the_log = filter(telemetry)?.max_level_hint().is_none_or(|most| most >= LevelFilter::INFO);
-    SPANS_ARE_SEEN.store(in_the_log || guard.provider.is_some(), Ordering::Relaxed);
+    SPANS_ARE_SEEN.store(guard.spans_are_seen, Ordering::Relaxed);
     if let Some(provider) = &guard.provider {
         calls::begin_to_export(export::tracer(provider));
     }
@@ -85,7 +86,17 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = filter(telemetry)?;
+    let mut filter = EnvFilter::builder()
+        .parse(&telemetry.log)
+        .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
+    // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
+    for quiet in ["ureq=warn", "ureq_proto=warn"] {
+        filter = filter.add_directive(quiet.parse()?);
+    }
+    if !telemetry.log.contains(NOISE) {
+        filter = filter.add_directive(format!("{NOISE}=off").parse()?);
+    }
+    let in_the_log = filter.max_level_hint().is_none_or(|most| most >= LevelFilter::INFO);
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
         vec![log::layer(telemetry.log_format, colour, writer).with_filter(filter).boxed()];
 
@@ -101,21 +112,8 @@ where
         Some(provider) => layers.push(export::layer(provider).with_filter(own()).boxed()),
         None => layers.push(trace::PassOn.with_filter(own()).boxed()),
     }
-    Ok((tracing_subscriber::registry().with(layers), Guard { provider }))
-}
-
-fn filter(telemetry: &config::Telemetry) -> anyhow::Result<EnvFilter> {
-    let mut filter = EnvFilter::builder()
-        .parse(&telemetry.log)
-        .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
-    // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
-    for quiet in ["ureq=warn", "ureq_proto=warn"] {
-        filter = filter.add_directive(quiet.parse()?);
-    }
-    if !telemetry.log.contains(NOISE) {
-        filter = filter.add_directive(format!("{NOISE}=off").parse()?);
-    }
-    Ok(filter)
+    let spans_are_seen = in_the_log || provider.is_some();
+    Ok((tracing_subscriber::registry().with(layers), Guard { provider, spans_are_seen }))
 }
 
 fn is_own(metadata: &Metadata<'_>) -> bool {
