@@ -147,3 +147,22 @@ fn what_is_written_in_batches_reads_by_index_from_the_first_task_on() {
     house.sql.run("SELECT pg_stat_force_next_flush()").unwrap();
     assert_eq!(scans("seq_scan"), before);
 }
+
+/// A large claim is two statements. What one of them got starts, whatever became of the other, whose tasks are found in
+/// the own list.
+#[cfg(feature = "faults")]
+#[test]
+fn one_half_of_a_claim_that_fails_keeps_nothing_of_the_other() {
+    let house = House::new();
+    let bodies = json!(vec![count(1, 0); 100]).to_string();
+    house.client.post("/tasks/batch", bodies, &[]).expect(202);
+    let faults = [("APP_CONCURRENCY", "128"), ("APP_FAULTS", "claim:error:1")];
+    let mut worker = house.deployment.start_with(&["work"], &faults);
+    let ended = |deliveries: &str| {
+        let sum = format!("SELECT count(*) FROM tasks WHERE status = 'SUCCESS' AND delivery {deliveries}");
+        house.sql.value::<i64>(&sum, &[])
+    };
+    until("all of them end", LONG, || (ended("= 1") == 100).then_some(()));
+    worker.wait_for_line("cannot claim");
+    worker.stop();
+}

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Fetch, Next};
@@ -76,22 +77,16 @@ impl Fetch {
     ///
     /// A large batch is two statements at a time, since PostgreSQL works on each with one core.
     async fn claim_rows(&self, ids: &[TaskId]) -> (Vec<Claimed>, Option<StoreError>) {
+        let size = if ids.len() < DIVIDED { ids.len() } else { ids.len().div_ceil(2) };
         let claim = |ids| self.worker.core.store.claim(self.worker.id, ids, &self.worker.types);
-        if ids.len() < DIVIDED {
-            return match claim(ids).await {
-                Ok(claimed) => (claimed, None),
-                Err(error) => (Vec::new(), Some(error)),
-            };
-        }
-        let (first, second) = ids.split_at(ids.len() / 2);
-        match tokio::join!(claim(first), claim(second)) {
-            (Ok(mut claimed), Ok(more)) => {
-                claimed.extend(more);
-                (claimed, None)
+        let (mut claimed, mut failed) = (Vec::with_capacity(ids.len()), None);
+        for outcome in join_all(ids.chunks(size.max(1)).map(claim)).await {
+            match outcome {
+                Ok(some) => claimed.extend(some),
+                Err(error) => failed = Some(error),
             }
-            (Ok(claimed), Err(error)) | (Err(error), Ok(claimed)) => (claimed, Some(error)),
-            (Err(error), Err(_)) => (Vec::new(), Some(error)),
         }
+        (claimed, failed)
     }
 
     /// Doorbells that brought no task.
