@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
+    courier::{Reply, hand_out},
     model::{Scope, Task, TaskId},
     store::{Lookup, Store, StoreError},
 };
@@ -25,7 +26,7 @@ type Answer = Result<Option<Task>, StoreError>;
 struct Look {
     id: TaskId,
     scope: Scope,
-    answer: oneshot::Sender<Answer>,
+    reply: Reply<Answer>,
 }
 
 /// The mailbox. Cheap to clone.
@@ -48,9 +49,9 @@ impl Looker {
 
     /// One task, as its row is after this call began.
     pub async fn look(&self, id: TaskId, scope: &Scope) -> Result<Lookup<Task>, StoreError> {
-        let (answer, answered) = oneshot::channel();
+        let (reply, answered) = Reply::expected();
         let busy = |_| StoreError::Unavailable("too many reads are waiting".to_owned());
-        self.mailbox.try_send(Look { id, scope: scope.clone(), answer }).map_err(busy)?;
+        self.mailbox.try_send(Look { id, scope: scope.clone(), reply }).map_err(busy)?;
         let stopping = |_| StoreError::Unavailable("the server is stopping".to_owned());
         match answered.await.map_err(stopping)?? {
             Some(task) => Ok(Lookup::Found(task)),
@@ -66,15 +67,12 @@ async fn read(store: Store, waiting: Arc<Mutex<mpsc::Receiver<Look>>>) {
             return;
         }
         // Whoever has hung up meanwhile costs no read.
-        batch.retain(|look| !look.answer.is_closed());
+        batch.retain(|look| !look.reply.is_closed());
         let asked: Vec<(TaskId, &Scope)> = batch.iter().map(|look| (look.id, &look.scope)).collect();
-        match store.looks(&asked).await {
-            Ok(answers) => {
-                for (look, answer) in batch.into_iter().zip(answers) {
-                    let _ = look.answer.send(answer.transpose());
-                }
-            }
-            Err(error) => batch.into_iter().for_each(|look| drop(look.answer.send(Err(error.clone())))),
-        }
+        let answers: Vec<Answer> = match store.looks(&asked).await {
+            Ok(answers) => answers.into_iter().map(Option::transpose).collect(),
+            Err(error) => vec![Err(error); batch.len()],
+        };
+        hand_out(batch.into_iter().map(|look| look.reply).zip(answers));
     }
 }

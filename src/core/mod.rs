@@ -4,6 +4,7 @@
 //! and publishes through [`queue::Outlet`], which nobody waits for. Lose the second half and the sweep finds it; lose
 //! all of Redis, and every doorbell rings again.
 
+mod courier;
 pub mod credential;
 pub(crate) mod doorbells;
 pub mod events;

@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
     SubmitError,
+    courier::{Reply, hand_out},
     faults::mutant,
     model::{NewTask, PendingReason, Start, Status, Submission, Submitted, Task, TaskId},
     queue::{Bell, Outlet, Side},
@@ -39,7 +40,7 @@ type Answer = Result<Submitted, SubmitError>;
 
 struct Waiting {
     submission: Submission,
-    answer: oneshot::Sender<Answer>,
+    reply: Reply<Answer>,
     since: Instant,
     /// Its share of the bytes that may wait.
     _room: OwnedSemaphorePermit,
@@ -79,11 +80,11 @@ impl Submitter {
     }
 
     pub(super) async fn submit(&self, submission: Submission) -> Answer {
-        let (answer, answered) = oneshot::channel();
+        let (reply, answered) = Reply::expected();
         let busy = || StoreError::Unavailable("too many submits are waiting".to_owned());
         let bytes = u32::try_from(bytes(&submission).min(MAILBOX_BYTES)).unwrap_or(u32::MAX);
         let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| busy())?;
-        let waiting = Waiting { submission, answer, since: Instant::now(), _room: room };
+        let waiting = Waiting { submission, reply, since: Instant::now(), _room: room };
         self.mailbox.try_send(waiting).map_err(|_| busy())?;
         let stopping = |_| StoreError::Unavailable("the server is stopping".to_owned());
         answered.await.map_err(stopping)?
@@ -114,11 +115,9 @@ impl Desk {
             }
             let (in_time, late): (Vec<Waiting>, Vec<Waiting>) =
                 batch.into_iter().partition(|waiting| waiting.since.elapsed() < PATIENCE);
-            for waiting in late {
-                // Nothing of it was sent: the caller can repeat it.
-                let error = StoreError::Unavailable("PostgreSQL did not take the submit in time".to_owned());
-                let _ = waiting.answer.send(Err(error.into()));
-            }
+            // Nothing of these was sent: the caller can repeat it.
+            let error = StoreError::Unavailable("PostgreSQL did not take the submit in time".to_owned());
+            hand_out(late.into_iter().map(|waiting| (waiting.reply, Err(error.clone().into()))));
             if !in_time.is_empty() {
                 self.settle(in_time).await;
             }
@@ -128,24 +127,22 @@ impl Desk {
     /// Settles a batch and answers everybody. What PostgreSQL refuses fails alone.
     async fn settle(&self, batch: Vec<Waiting>) {
         let (first, second): (Vec<Waiting>, Vec<Waiting>) = first_of_each_key(batch);
-        let (submissions, answers): (Vec<Submission>, Vec<_>) =
-            first.into_iter().map(|waiting| (waiting.submission, waiting.answer)).unzip();
+        let (submissions, replies): (Vec<Submission>, Vec<_>) =
+            first.into_iter().map(|waiting| (waiting.submission, waiting.reply)).unzip();
         if mutant("answer-first") {
-            return self.answer_before_commit(submissions, answers).await;
+            return self.answer_before_commit(submissions, replies).await;
         }
         match self.repeated(&submissions, Try::First).await {
-            Ok(settled) => self.answer_all(submissions, settled, answers).await,
+            Ok(settled) => self.answer_all(submissions, settled, replies).await,
             Err(StoreError::Refused(_)) if submissions.len() > 1 => {
-                for (submission, answer) in submissions.into_iter().zip(answers) {
+                for (submission, reply) in submissions.into_iter().zip(replies) {
                     match self.repeated(std::slice::from_ref(&submission), Try::Again).await {
-                        Ok(settled) => self.answer_all(vec![submission], settled, vec![answer]).await,
-                        Err(error) => drop(answer.send(Err(error.into()))),
+                        Ok(settled) => self.answer_all(vec![submission], settled, vec![reply]).await,
+                        Err(error) => hand_out([(reply, Err(error.into()))]),
                     }
                 }
             }
-            Err(error) => {
-                answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone().into()))));
-            }
+            Err(error) => hand_out(replies.into_iter().map(|reply| (reply, Err(error.clone().into())))),
         }
         if !second.is_empty() {
             // The same keys again: by now they are decided, and these hear what the first of each heard.
@@ -154,13 +151,13 @@ impl Desk {
     }
 
     /// The defect "answer-first": what no client should be told before the commit.
-    async fn answer_before_commit(&self, submissions: Vec<Submission>, answers: Vec<oneshot::Sender<Answer>>) {
-        for (submission, answer) in submissions.iter().zip(answers) {
-            let now = chrono::Utc::now();
-            let row = |id| Accepted { id, created_at: now, ready_at: now, scheduled_at: None, ring_now: true };
+    async fn answer_before_commit(&self, submissions: Vec<Submission>, replies: Vec<Reply<Answer>>) {
+        let now = chrono::Utc::now();
+        let row = |id| Accepted { id, created_at: now, ready_at: now, scheduled_at: None, ring_now: true };
+        hand_out(submissions.iter().zip(replies).map(|(submission, reply)| {
             let tasks = submission.tasks.iter().map(|new| as_accepted(new.clone(), &row(new.id)));
-            let _ = answer.send(Ok(Submitted { tasks: tasks.collect(), replayed: false }));
-        }
+            (reply, Ok(Submitted { tasks: tasks.collect(), replayed: false }))
+        }));
         match self.repeated(&submissions, Try::First).await {
             Ok(settled) => self.answer_all(submissions, settled, Vec::new()).await,
             Err(error) => tracing::error!("a batch of submits failed: {error}"),
@@ -183,12 +180,7 @@ impl Desk {
         }
     }
 
-    async fn answer_all(
-        &self,
-        submissions: Vec<Submission>,
-        settled: Vec<Settled>,
-        answers: Vec<oneshot::Sender<Answer>>,
-    ) {
+    async fn answer_all(&self, submissions: Vec<Submission>, settled: Vec<Settled>, replies: Vec<Reply<Answer>>) {
         // Committed: ring first, so that a worker can be on its way while the answers are written.
         let accepted: HashMap<_, _> =
             settled.iter().flat_map(accepted).map(|accepted| (accepted.id, accepted)).collect();
@@ -202,22 +194,23 @@ impl Desk {
             self.outlet.show_in(traced.filter_map(|new| new.trace_context.clone()).collect());
         }
         self.outlet.ring(to_ring, Side::Back);
-        let mut replays = Vec::new();
-        for ((submission, settled), answer) in submissions.into_iter().zip(settled).zip(answers) {
+        let (mut answers, mut replays) = (Vec::with_capacity(replies.len()), Vec::new());
+        for ((submission, settled), reply) in submissions.into_iter().zip(settled).zip(replies) {
             let submitted = match settled {
                 Settled::Accepted(accepted) => {
                     let tasks = submission.tasks.into_iter().zip(&accepted).map(|(new, row)| as_accepted(new, row));
                     Ok(Submitted { tasks: tasks.collect(), replayed: false })
                 }
                 Settled::Replayed(ids) => {
-                    replays.push((ids, answer));
+                    replays.push((ids, reply));
                     continue;
                 }
                 Settled::KeyReused => Err(SubmitError::KeyReused),
             };
-            // A client that has gone does not matter: its tasks are accepted.
-            let _ = answer.send(submitted);
+            answers.push((reply, submitted));
         }
+        // A client that has gone does not matter: its tasks are accepted.
+        hand_out(answers);
         if !replays.is_empty() {
             // Nothing of this is to be written, and the next batch need not wait for it.
             tokio::spawn(answer_replays(self.store.clone(), replays));
@@ -226,7 +219,7 @@ impl Desk {
 }
 
 /// Reads the tasks of all these in one statement, and answers each with its own.
-async fn answer_replays(store: Store, replays: Vec<(Vec<TaskId>, oneshot::Sender<Answer>)>) {
+async fn answer_replays(store: Store, replays: Vec<(Vec<TaskId>, Reply<Answer>)>) {
     let mut ids: Vec<TaskId> = replays.iter().flat_map(|(ids, _)| ids).copied().collect();
     ids.sort_unstable();
     ids.dedup();
@@ -234,14 +227,14 @@ async fn answer_replays(store: Store, replays: Vec<(Vec<TaskId>, oneshot::Sender
         let by_id: HashMap<TaskId, Task> = tasks.into_iter().map(|task| (task.id, task)).collect();
         by_id
     });
-    for (ids, answer) in replays {
+    hand_out(replays.into_iter().map(|(ids, reply)| {
         let tasks = |by_id: &HashMap<TaskId, Task>| ids.iter().filter_map(|id| by_id.get(id).cloned()).collect();
         let submitted = match &found {
             Ok(by_id) => Ok(Submitted { tasks: tasks(by_id), replayed: true }),
             Err(error) => Err(error.clone().into()),
         };
-        let _ = answer.send(submitted);
-    }
+        (reply, submitted)
+    }));
 }
 
 fn accepted(settled: &Settled) -> &[Accepted] {
