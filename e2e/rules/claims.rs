@@ -148,6 +148,35 @@ fn what_is_written_in_batches_reads_by_index_from_the_first_task_on() {
     assert_eq!(scans("seq_scan"), before);
 }
 
+/// Where nearly all tasks wait, the order of their ids looks like the cheapest way to a few of them, to a planner who does
+/// not know that all the others would be read first.
+#[test]
+fn a_long_line_is_looked_at_by_its_head_alone() {
+    let house = House::new();
+    let waiting = count_with(1, 0, json!({"expires_in": "1d"}));
+    let bodies = json!(vec![waiting; 1_000]).to_string();
+    for _ in 0..10 {
+        house.client.post("/tasks/batch", bodies.clone(), &[]).expect(202);
+    }
+    house.sql.run("ANALYZE tasks").unwrap();
+    let index = |name: &str, count: &str| {
+        let numbers = format!("SELECT {count} FROM pg_stat_user_indexes WHERE indexrelname = '{name}'");
+        house.sql.value::<i64>(&numbers, &[])
+    };
+    let before = index("tasks_pkey", "idx_tup_read");
+    let counted = index("tasks_scheduled", "idx_scan");
+    let late = house.submit(count_with(1, 0, json!({"expires_in": "1ms"})));
+    let mut worker = house.deployment.start_with(&["work", "--queue", "elsewhere"], &[]);
+    wait_status(&house.sql, &late, "FAILED");
+    worker.stop();
+    until("PostgreSQL has seen the queue counted", LONG, || {
+        house.client.fetch("/queues").expect(200);
+        (index("tasks_scheduled", "idx_scan") >= counted + 4).then_some(())
+    });
+    // The one that expires may be joined by reading all of so few, once.
+    assert!(index("tasks_pkey", "idx_tup_read") - before < 15_000);
+}
+
 /// A large claim is two statements. What one of them got starts, whatever became of the other, whose tasks are found in
 /// the own list.
 #[cfg(feature = "faults")]

@@ -95,7 +95,7 @@ impl Store {
             WITH late AS MATERIALIZED (
                 SELECT t.id FROM tasks t
                 WHERE t.status = 'PENDING' AND t.expires_at <= (SELECT clock_timestamp()) AND t.delivery = 0
-                ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED),
+                ORDER BY t.expires_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED),
             expired AS (
                 UPDATE tasks t SET status = 'FAILED', completed_at = clock_timestamp(), due_at = NULL,
                        error = json_build_object('code', 'expired', 'message', 'nobody started it in time',
