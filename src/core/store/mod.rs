@@ -2,7 +2,8 @@
 //!
 //! Each verb is one statement with its own commit, so a caller that is dropped in the middle leaves no transaction
 //! open; the one transaction of several statements, a submit with keys, runs on a task that nobody drops. Statements
-//! over several rows lock them first, in the order of their ids. The clock is PostgreSQL's.
+//! over several rows lock them first, in the order of their ids unless they skip what is locked. The clock is
+//! PostgreSQL's.
 
 mod attempt;
 mod claim;

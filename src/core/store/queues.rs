@@ -145,8 +145,6 @@ impl Store {
         Ok((state, head))
     }
 
-    /// The first of each part of a line is what the index has next. Asked for by `=` alone, with the order of the ids
-    /// left, the planner may go through the tasks from the oldest on.
     async fn queue_states(&self, names: Option<Vec<String>>, count: CountReady) -> Result<Vec<QueueState>, StoreError> {
         const QUEUES: &str = r#"
             WITH ready AS (SELECT queue, count(*) AS tasks FROM tasks
@@ -177,11 +175,13 @@ impl Store {
                    coalesce(scheduled.tasks, 0) AS scheduled,
                    (SELECT greatest(extract(epoch FROM clock_timestamp() - min(head.ready_at)), 0)::float8
                     FROM unnest(ARRAY[0, 1, 2]::smallint[]) AS p(priority), unnest(ARRAY[true, false]) AS f(fresh),
-                         LATERAL (SELECT t.queue, t.priority, t.delivery = 0 AS fresh, t.ready_at FROM tasks t
+                         -- What comes next in the index from here on. With `=`, an order by id would be left, and the
+                         -- planner may then go through all tasks from the oldest on.
+                         LATERAL (SELECT t.ready_at FROM tasks t
                                   WHERE (t.queue, t.priority, (t.delivery = 0)) >= (n.name, p.priority, f.fresh)
+                                    AND (t.queue, t.priority, (t.delivery = 0)) <= (n.name, p.priority, f.fresh)
                                     AND t.status = 'PENDING' AND t.due_at IS NULL
                                   ORDER BY t.queue, t.priority, (t.delivery = 0), t.id LIMIT 1) AS head
-                    WHERE (head.queue, head.priority, head.fresh) = (n.name, p.priority, f.fresh)
                    ) AS oldest_age_seconds,
                    coalesce(served.slots, 0) AS slots, coalesce(served.workers, 0) AS workers,
                    ARRAY(SELECT unnest(w.task_types) FROM workers w

@@ -151,7 +151,7 @@ impl Store {
         const STEAL: &str = concat!(
             "WITH orphans AS MATERIALIZED (SELECT t.id, t.worker_id FROM tasks t WHERE ",
             orphaned!(),
-            " ORDER BY t.worker_id LIMIT $1 FOR UPDATE OF t SKIP LOCKED),
+            " ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED),
             stolen AS (
                 UPDATE tasks t SET
                     status = CASE WHEN t.lost < t.max_lost THEN 'PENDING' ELSE 'FAILED' END,
@@ -237,7 +237,7 @@ impl Store {
         const CONFIRM: &str = concat!(
             "WITH locked AS MATERIALIZED (SELECT t.id FROM tasks t WHERE ",
             unconfirmed!(),
-            " ORDER BY t.worker_id LIMIT $1 FOR UPDATE OF t SKIP LOCKED)
+            " ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED)
             UPDATE tasks t SET worker_id = NULL FROM locked WHERE t.id = locked.id"
         );
         self.run(sql("confirm_stopped_of_the_dead", CONFIRM).bind::<BigInt, _>(BATCH)).await
