@@ -7,16 +7,18 @@
 use std::cell::RefCell;
 
 use tokio::{
-    runtime::{Handle, RuntimeFlavor},
+    runtime::{Handle, Id, RuntimeFlavor},
     sync::{mpsc, oneshot},
 };
 
+/// Hands out the answers of one batch.
 type Parcel = Box<dyn FnOnce() + Send>;
+/// Unbounded: no more parcels are on their way than there are callers who wait.
 type Courier = mpsc::UnboundedSender<Parcel>;
 
 thread_local! {
-    /// The courier of the runtime that this thread is.
-    static HERE: RefCell<Option<Courier>> = const { RefCell::new(None) };
+    /// The courier of the runtime that this thread is, with that runtime.
+    static HERE: RefCell<Option<(Id, Courier)>> = const { RefCell::new(None) };
 }
 
 /// The way back to whoever waits for an answer.
@@ -30,7 +32,7 @@ impl<T: Send + 'static> Reply<T> {
     /// To be called in the runtime where the answer is awaited.
     pub(super) fn expected() -> (Self, oneshot::Receiver<T>) {
         let (answer, answered) = oneshot::channel();
-        (Self { answer, courier: courier() }, answered)
+        (Self { answer, courier: courier_here() }, answered)
     }
 
     /// Whether nobody waits any more.
@@ -41,52 +43,75 @@ impl<T: Send + 'static> Reply<T> {
 
 /// Answers all of them. Who waits no more is passed over.
 pub(super) fn hand_out<T: Send + 'static>(answers: impl IntoIterator<Item = (Reply<T>, T)>) {
-    let mut parcels: Vec<(Courier, Vec<(oneshot::Sender<T>, T)>)> = Vec::new();
+    let mut by_courier: Vec<(Courier, Vec<(oneshot::Sender<T>, T)>)> = Vec::new();
     for (Reply { answer, courier }, value) in answers {
         let Some(courier) = courier else {
             let _ = answer.send(value);
             continue;
         };
-        match parcels.iter_mut().find(|(other, _)| other.same_channel(&courier)) {
-            Some((_, parcel)) => parcel.push((answer, value)),
-            None => parcels.push((courier, vec![(answer, value)])),
+        match by_courier.iter_mut().find(|(other, _)| other.same_channel(&courier)) {
+            Some((_, answers)) => answers.push((answer, value)),
+            None => by_courier.push((courier, vec![(answer, value)])),
         }
     }
-    for (courier, parcel) in parcels {
-        let open = move || parcel.into_iter().for_each(|(answer, value)| drop(answer.send(value)));
+    for (courier, answers) in by_courier {
+        let parcel = move || {
+            for (answer, value) in answers {
+                let _ = answer.send(value);
+            }
+        };
         // A runtime that has ended has nobody who waits.
-        let _ = courier.send(Box::new(open));
+        let _ = courier.send(Box::new(parcel));
     }
 }
 
 /// The courier of this runtime, where it has only this thread. The threads of a larger one wake each other for less.
-fn courier() -> Option<Courier> {
-    if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+fn courier_here() -> Option<Courier> {
+    let runtime = Handle::current();
+    if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
         return None;
     }
-    HERE.with_borrow_mut(|here| {
-        if here.as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
+    HERE.with_borrow_mut(|here| match here {
+        Some((id, courier)) if *id == runtime.id() => Some(courier.clone()),
+        _ => {
             let (courier, mut parcels) = mpsc::unbounded_channel::<Parcel>();
-            tokio::spawn(async move {
-                while let Some(open) = parcels.recv().await {
-                    open();
+            runtime.spawn(async move {
+                while let Some(hand_out) = parcels.recv().await {
+                    hand_out();
                 }
             });
-            *here = Some(courier);
+            *here = Some((runtime.id(), courier.clone()));
+            Some(courier)
         }
-        here.clone()
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
     use super::*;
 
-    /// Answers from outside, twice each for runtimes that come one after the other in this thread.
+    fn one_thread() -> Runtime {
+        Builder::new_current_thread().build().unwrap()
+    }
+
+    fn many_threads() -> Runtime {
+        Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    }
+
+    /// Those of one runtime come by one way, which is its own.
+    #[test]
+    fn a_runtime_of_one_thread_has_one_courier() {
+        let (first, second) = (one_thread(), one_thread());
+        let couriers = [&first, &first, &second].map(|runtime| runtime.block_on(async { courier_here().unwrap() }));
+        assert!(couriers[0].same_channel(&couriers[1]));
+        assert!(!couriers[0].same_channel(&couriers[2]));
+        assert!(many_threads().block_on(async { courier_here().is_none() }));
+    }
+
     #[test]
     fn answers_come_home_from_another_thread() {
-        let one_thread = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let many_threads = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         for runtime in [one_thread(), one_thread(), many_threads()] {
             runtime.block_on(async {
                 for round in 0..2 {
@@ -109,5 +134,12 @@ mod tests {
         assert!(gone.is_closed() && !there.is_closed());
         hand_out([(gone, 1), (there, 2)]);
         assert_eq!(answered.await, Ok(2));
+    }
+
+    #[test]
+    fn a_runtime_that_has_ended_gets_no_answers() {
+        let (reply, answered) = one_thread().block_on(async { Reply::expected() });
+        hand_out([(reply, 1)]);
+        assert!(answered.blocking_recv().is_err());
     }
 }
