@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::{admin::Admin, config, shutdown::Shutdown, telemetry};
+use crate::{admin::Admin, allocator::give_back_when_idle, config, shutdown::Shutdown, telemetry};
 
 /// Threads for blocking calls beside those of the tasks: name lookups, files.
 const SPARE_BLOCKING_THREADS: usize = 64;
@@ -27,6 +27,7 @@ where
         Err(error) => return report(Err(error), config::LogFormat::Text),
     };
     raise_file_limit();
+    give_back_when_idle();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("app")
