@@ -321,6 +321,48 @@ fn a_first_page_is_small_and_waits_for_the_list_alone() {
     browser.run("measures_first_rows", house.address, &[loads]);
 }
 
+/// `HOUR=1` takes an hour, with a turn each second.
+#[test]
+fn an_hour_of_a_long_list_and_a_long_log_fits_into_little_memory() {
+    let browser = Browser::take();
+    let house = House::new();
+    let client = &house.client;
+    client.post("/tasks/batch", Value::from(vec![vector(0); 220]).to_string(), &[]).expect(202);
+    // Progress of all slots, on rows in sight.
+    client.post("/tasks/batch", Value::from(vec![vector(7_200); 8]).to_string(), &[]).expect(202);
+    let schema = json!({"queue": "elsewhere", "input_schema": {"type": "object"}});
+    client.put("/task-types/thing", schema.to_string()).expect(200);
+    let id = client.submit(&json!({"task_type": "thing"}));
+    let ask = json!({"worker": "host-1", "task_types": ["thing"], "lease": "1h"});
+    let leased = client.post("/queues/elsewhere/lease", ask.to_string(), &[]).expect(200).json();
+    let tell = |verb: &str, mut body: Value| {
+        body["lease_token"] = leased[0]["lease_token"].clone();
+        let answer = client.post(&format!("/tasks/{id}/lease/{verb}"), body.to_string(), &[]);
+        assert!(answer.status < 300, "{verb}: {}", answer.status);
+    };
+    let log = |turn: usize, lines: usize| {
+        let line = json!({"level": "INFO", "message": format!("turn {turn}: a page of the catalogue, in 127 ms")});
+        tell("log", json!({"lines": vec![line; lines]}));
+    };
+    (0..2).for_each(|_| log(0, 1_000));
+    let an_hour = std::env::var_os("HOUR").is_some();
+    let turns = if an_hour { "3600" } else { "5" };
+    let mut turn = 0;
+    browser.run_with("stays_small", house.address, &[turns, "200", &id, "2000"], |what| match what {
+        "fill" => log(0, 1_000),
+        _ => {
+            turn += 1;
+            log(turn, 1);
+            tell("progress", json!({"current": turn, "total": 3_600}));
+            tell("heartbeat", json!({}));
+            client.submit(&vector(0));
+            if an_hour {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    });
+}
+
 #[test]
 fn a_task_can_be_acted_on_before_its_log_is_there() {
     let house = House::new();

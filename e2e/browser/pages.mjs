@@ -1,7 +1,7 @@
 // Pages: how little the first one loads and waits for, and what else is seen at a glance: workers over HTTP, small heads.
 
 import assert from "node:assert/strict";
-import { until } from "./browser.mjs";
+import { outside, until } from "./browser.mjs";
 
 const KB = 1024;
 
@@ -43,6 +43,37 @@ export async function loads_little({ open, more: [rows] }) {
   const { usedSize } = await session.send("Runtime.getHeapUsage");
   assert.ok(usedSize < 30e6, `${usedSize} bytes of heap`);
   console.log(`figure: a first page: ${requests} requests, ${bytes} bytes, ${(usedSize / 1e6).toFixed(1)} MB of heap`);
+}
+
+/** The heap of a long list and of a long log, each live for many turns in which something happens. */
+export async function stays_small({ open, more: [turns, rows, id, lines] }) {
+  const list = await open(`/ui/tasks?limit=${rows}`);
+  await until("the rows are there", async () => (await list.locator("tbody tr[data-id]").count()) === Number(rows));
+  const task = await open(`/ui/tasks/${id}`);
+  await until("the log is there", async () => (await task.locator("[id^=log-]").count()) > 0);
+  await outside("fill");
+  await until("the lines are there", async () => (await task.locator("[id^=log-]").count()) === Number(lines));
+  const sessions = await Promise.all([list, task].map((page) => page.context().newCDPSession(page)));
+  // The program's objects, and the nodes of the page.
+  const heaps = () => Promise.all(sessions.map(async (session) => {
+    const { usedSize, embedderHeapUsedSize } = await session.send("Runtime.getHeapUsage");
+    assert.ok(embedderHeapUsedSize > 0);
+    return usedSize + embedderHeapUsedSize;
+  }));
+  let most = [0, 0];
+  for (let n = 1; n <= Number(turns); n++) {
+    await outside("turn");
+    await until("the turn is in the log", async () => (await task.locator("[id^=log-]").last().innerText()).includes(`turn ${n}:`));
+    const now = await heaps();
+    most = most.map((size, page) => Math.max(size, now[page]));
+  }
+  await until("the list knows of them", async () => parseInt((await list.locator("[data-act=newer]").innerText()).replace(/\D/g, "")) >= Math.min(turns, 1000));
+  assert.ok((await list.locator("tbody tr[data-status=RUNNING]").count()) > 1);
+  for (const session of sessions) await session.send("HeapProfiler.collectGarbage");
+  const kept = await heaps();
+  const told = [kept, most].map((sizes) => sizes.map((size) => (size / 1e6).toFixed(1)).join(" and "));
+  console.log(`figure: heap of a list of ${rows} rows and of a log of ${lines} lines after ${turns} turns: ${told[0]} MB, ${told[1]} at most`);
+  assert.ok(Math.max(...kept) <= 30e6, told[0]);
 }
 
 /** Milliseconds from the navigation to the first rows, of cold loads. */
