@@ -11,6 +11,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+/// Answers, each with the way to whoever waits for it.
+type Answers<T> = Vec<(oneshot::Sender<T>, T)>;
 /// Hands out the answers of one batch.
 type Parcel = Box<dyn FnOnce() + Send>;
 /// Unbounded: no more parcels are on their way than there are callers who wait.
@@ -43,7 +45,7 @@ impl<T: Send + 'static> Reply<T> {
 
 /// Answers all of them. Who waits no more is passed over.
 pub(super) fn hand_out<T: Send + 'static>(answers: impl IntoIterator<Item = (Reply<T>, T)>) {
-    let mut by_courier: Vec<(Courier, Vec<(oneshot::Sender<T>, T)>)> = Vec::new();
+    let mut by_courier: Vec<(Courier, Answers<T>)> = Vec::new();
     for (Reply { answer, courier }, value) in answers {
         let Some(courier) = courier else {
             let _ = answer.send(value);
