@@ -17,12 +17,14 @@ pub use std::alloc::System as Allocator;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub use tikv_jemallocator::Jemalloc as Allocator;
 
-/// Has memory given back while nobody allocates as well, by a thread of jemalloc's own. For the processes of the roles:
-/// where the thread cannot start at once, as under the limits of an attempt's process, jemalloc would end a program that
-/// was built with it.
+/// Has memory given back while nobody allocates as well, by threads of jemalloc's own. For the processes of the roles:
+/// where such a thread cannot start, as under the limits of an attempt's process, jemalloc would end a program that was
+/// built to begin with one.
 pub(crate) fn give_back_when_idle() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        tracing::debug!(%error, "memory is given back with later allocations only");
+        // Without this it would leave all to a thread that is not there.
+        let _ = tikv_jemalloc_ctl::background_thread::write(false);
+        tracing::warn!(%error, "memory is given back with later allocations only");
     }
 }

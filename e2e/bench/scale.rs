@@ -143,11 +143,22 @@ fn memory_stays_flat_under_load() {
     }
     let own = private_memory(serve.pid()) / f64::from(1 << 20);
     size.figure("serve at the end, its own", "MB", &mut [own]);
+    for role in [&serve, &work] {
+        assert!(gives_back_when_idle(role.pid()), "nothing gives memory back while nobody allocates");
+    }
     if size == Size::Small {
         drained(&deployment.sql(), tasks as i64);
     }
     work.stop();
     serve.stop();
+}
+
+/// Whether jemalloc has a thread of its own there.
+fn gives_back_when_idle(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there").flatten();
+    threads.into_iter().any(|thread| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim() == "jemalloc_bg_thd")
+    })
 }
 
 fn fast(services: &Services) -> Deployment<'_> {

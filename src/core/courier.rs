@@ -113,14 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_home_from_another_thread() {
+    fn answers_from_another_thread_come_with_the_courier() {
         for runtime in [one_thread(), one_thread(), many_threads()] {
             runtime.block_on(async {
+                let has_courier = courier_here().is_some();
                 for round in 0..2 {
-                    let (replies, answered): (Vec<_>, Vec<_>) = (0..3).map(|_| Reply::expected()).unzip();
+                    let (replies, mut answered): (Vec<_>, Vec<_>) = (0..3).map(|_| Reply::expected()).unzip();
                     let answers = replies.into_iter().zip(round..);
                     std::thread::spawn(move || hand_out(answers)).join().unwrap();
-                    for (number, answered) in (round..).zip(answered) {
+                    let first = answered.remove(0).try_recv();
+                    // Until this thread waits, its courier has not run.
+                    assert_eq!(first.ok(), (!has_courier).then_some(round));
+                    for (number, answered) in (round + 1..).zip(answered) {
                         assert_eq!(answered.await, Ok(number));
                     }
                 }
