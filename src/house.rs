@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "telemetry",
             "metrics",
             "admin",
+            "allocator",
         ],
     ),
     ("config", &["core::model"]),
