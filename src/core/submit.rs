@@ -116,8 +116,8 @@ impl Desk {
             let (in_time, late): (Vec<Waiting>, Vec<Waiting>) =
                 batch.into_iter().partition(|waiting| waiting.since.elapsed() < PATIENCE);
             // Nothing of these was sent: the caller can repeat it.
-            let error = StoreError::Unavailable("PostgreSQL did not take the submit in time".to_owned());
-            hand_out(late.into_iter().map(|waiting| (waiting.reply, Err(error.clone().into()))));
+            let too_late = || StoreError::Unavailable("PostgreSQL did not take the submit in time".to_owned());
+            hand_out(late.into_iter().map(|waiting| (waiting.reply, Err(too_late().into()))));
             if !in_time.is_empty() {
                 self.settle(in_time).await;
             }
