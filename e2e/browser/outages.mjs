@@ -66,9 +66,25 @@ export async function meets_another_version({ open }) {
   await page.route("**/ui/assets/*/app.js", (route) => (foreign-- > 0 ? route.fulfill({ status: 404, headers: { "cache-control": "no-store" }, body: "" }) : route.continue()));
   await page.goto("/ui/queues");
   await until("it is loaded again until it works", async () => /Queues/.test(await page.locator("main").innerText()));
-  await page.route("**/session", async (route) => route.fulfill({ json: { role: "admin", version: "0.0.1", server_time: new Date().toISOString(), anonymous: true } }));
-  await page.goto("/ui/tasks");
-  await until("a new version is told", async () => /A new version is running/.test(await page.locator('[data-banner="version"]').innerText().catch(() => "")));
+  const session = { role: "admin", version: "0.0.1", server_time: new Date().toISOString(), anonymous: true };
+  const isLive = async () => /^Live/.test(await page.locator(".live").innerText());
+  // Whichever of the two versions comes first.
+  for (const last of ["**/events?*", "**/session"]) {
+    let told;
+    const isTold = new Promise((resolve) => (told = resolve));
+    await page.route("**/session", async (route) => {
+      if (last === "**/session") await until("it is live", isLive);
+      await route.fulfill({ json: session });
+      told();
+    });
+    await page.route("**/events?*", async (route) => {
+      if (last === "**/events?*") await isTold;
+      await route.continue();
+    });
+    await page.goto("/ui/tasks");
+    await until("a new version is told", async () => /A new version is running/.test(await page.locator('[data-banner="version"]').innerText().catch(() => "")));
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+  }
 }
 
 /** Redis goes away: said, and nothing else stops. */

@@ -234,7 +234,8 @@ export async function start() {
   addEventListener("popstate", () => show(true));
   setInterval(() => document.hidden || page.tick?.(), 1000);
   live.keepWatch();
-  get("/session").then((told) => {
+  get("/session").then(({ version, ...told }) => {
+    strip.checkVersion(version);
     Object.assign(session, told);
     learn(told.server_time);
   }, () => {});

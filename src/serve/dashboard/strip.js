@@ -41,9 +41,9 @@ export function banner(name, ...words) {
   show(node, words.length > 0);
 }
 
-function checkVersion(version) {
-  if (!session.version) session.version = version;
-  else if (session.version !== version) {
+/** Tells when a server answers with another version than the first one did, whichever of them that is. */
+export function checkVersion(version) {
+  if ((session.version ||= version) !== version) {
     banner("version", `A new version is running (${version}). `, el("button", { type: "button", "data-act": "reload" }, "Reload"));
   }
 }
