@@ -25,7 +25,7 @@ fn a_task_lives_its_whole_life_without_redis() {
     let deployment = Deployment::on(&services);
     services.redis.stop();
     // Not even at the start is it there.
-    let (mut serve, _work) = (deployment.serve(), deployment.work());
+    let (mut serve, mut work) = (deployment.serve(), deployment.work());
     let client = serve.client();
     client.wait_ready(LONG);
     assert_eq!(client.fetch("/readyz").expect(200).json()["redis"], "degraded");
@@ -48,6 +48,8 @@ fn a_task_lives_its_whole_life_without_redis() {
     let sql = deployment.sql();
     let stopped = "SELECT worker_id IS NULL FROM tasks WHERE id = from_ulid($1)";
     until("the attempt has stopped", LONG, || sql.value::<bool>(stopped, &[&running]).then_some(()));
+    // Nobody said so: it was found in PostgreSQL, and the attempt was told why all the same.
+    work.wait_for_line("stopped: the task was cancelled");
     size.figure(&format!(
         "Redis down: submit answered in {:.3} s, a task of 3 s streamed to its end in {:.1} s, a cancel answered in \
          {:.3} s and its attempt stopped after {:.1} s",

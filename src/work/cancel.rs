@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::{
-    core::{events::Hint, model::TaskId},
+    core::{
+        events::Hint,
+        model::{Status, TaskId},
+    },
     tasks::StopReason,
 };
 
@@ -35,6 +38,15 @@ pub(super) async fn run(worker: Arc<Worker>, stop: CancellationToken) {
     }
 }
 
+/// Why a delivery must stop whose row has this status, where it has to.
+pub(super) fn reason_to_stop(status: Option<Status>) -> Option<StopReason> {
+    match status {
+        Some(Status::Running) => None,
+        Some(Status::Cancelled) => Some(StopReason::Cancelled),
+        _ => Some(StopReason::Lost),
+    }
+}
+
 /// Stops those of these tasks that this worker runs and PostgreSQL no longer has running. A message alone stops
 /// nothing: it may be late, and meant for an earlier delivery.
 pub(super) async fn run_once(worker: &Worker, ids: &[TaskId]) -> anyhow::Result<()> {
@@ -45,10 +57,10 @@ pub(super) async fn run_once(worker: &Worker, ids: &[TaskId]) -> anyhow::Result<
     }
     for standing in worker.core.store.standings(&deliveries).await? {
         let asked = deliveries.iter().find(|(id, _)| *id == standing.id);
-        if let (false, Some(&(id, number))) = (standing.running, asked)
+        if let (Some(reason), Some(&(id, number))) = (reason_to_stop(standing.status), asked)
             && let Some(delivery) = worker.held.delivery(id).filter(|delivery| delivery.number == number)
         {
-            delivery.stop.ask(StopReason::Cancelled);
+            delivery.stop.ask(reason);
         }
     }
     Ok(())

@@ -192,7 +192,8 @@ impl Held {
                 && delivery.confirmed_at < asked_at
                 && known.get(id) != Some(&delivery.number)
             {
-                delivery.stop.ask(StopReason::Lost);
+                let is_cancelled = named.stopping.contains(&(*id, delivery.number));
+                delivery.stop.ask(if is_cancelled { StopReason::Cancelled } else { StopReason::Lost });
             }
         }
         let strange = |&(id, number): &(TaskId, i32)| match entries.get(&id) {
@@ -238,6 +239,15 @@ mod tests {
         assert_eq!(held.delivery(id).unwrap().stop.reason(), None);
         held.reconcile(&InItsName::default(), now + std::time::Duration::from_millis(1));
         assert_eq!(held.delivery(id).unwrap().stop.reason(), Some(StopReason::Lost));
+    }
+
+    #[test]
+    fn a_cancelled_delivery_hears_that_it_is_cancelled() {
+        let (held, id, now) = (Held::default(), TaskId::new(), Instant::now());
+        assert!(held.begin(id));
+        held.confirm(id, delivery(1, now));
+        held.reconcile(&stopping(id, 1), now + std::time::Duration::from_millis(1));
+        assert_eq!(held.delivery(id).unwrap().stop.reason(), Some(StopReason::Cancelled));
     }
 
     fn running(id: TaskId, number: i32) -> InItsName {

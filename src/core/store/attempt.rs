@@ -9,17 +9,17 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
-    sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
     Store, StoreError, error_of,
-    rows::uuids,
+    rows::{unreadable, uuids},
     statement::{Statement, sql},
 };
-use crate::core::model::{LogLine, Progress, TaskError, TaskId, WorkerId};
+use crate::core::model::{LogLine, Progress, Status, TaskError, TaskId, WorkerId};
 
 /// What a running delivery has to say.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ pub struct Written {
 pub struct Standing {
     /// The task.
     pub id: TaskId,
-    /// It is still this delivery's to write.
-    pub running: bool,
+    /// Its status; `None` when it is with another delivery by now. What is RUNNING is this delivery's to write.
+    pub status: Option<Status>,
     /// The number of its last event.
     pub seq: i32,
     /// Its version.
@@ -74,8 +74,8 @@ struct WrittenRow {
 struct StandingRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
-    #[diesel(sql_type = Bool)]
-    running: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    status: Option<String>,
     #[diesel(sql_type = Integer)]
     seq: i32,
     #[diesel(sql_type = Integer)]
@@ -331,17 +331,18 @@ impl Store {
     /// attempt is stopped on hearsay. Rows that are gone are left out.
     pub async fn standings(&self, deliveries: &[(TaskId, i32)]) -> Result<Vec<Standing>, StoreError> {
         const STANDINGS: &str = "
-            SELECT t.id, t.seq, t.version, t.delivery = d.delivery AND t.status = 'RUNNING' AS running
+            SELECT t.id, t.seq, t.version, CASE WHEN t.delivery = d.delivery THEN t.status END AS status
             FROM unnest($1, $2) AS d(id, delivery) JOIN tasks t ON t.id = d.id";
         let (ids, numbers): (Vec<TaskId>, Vec<i32>) = deliveries.iter().copied().unzip();
         let statement =
             sql("standings", STANDINGS).bind::<Array<SqlUuid>, _>(uuids(&ids)).bind::<Array<Integer>, _>(numbers);
         let rows: Vec<StandingRow> = self.rows(statement).await?;
         let standing = |row: StandingRow| {
-            let StandingRow { id, running, seq, version } = row;
-            Standing { id: id.into(), running, seq, version }
+            let StandingRow { id, status, seq, version } = row;
+            let status = status.map(|status| status.parse()).transpose().map_err(|error| unreadable("status", error))?;
+            Ok(Standing { id: id.into(), status, seq, version })
         };
-        Ok(rows.into_iter().map(standing).collect())
+        rows.into_iter().map(standing).collect()
     }
 
     /// Confirms that a cancelled delivery has stopped: the one write a delivery makes after its end, and nothing else

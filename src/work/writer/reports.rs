@@ -13,6 +13,7 @@ use crate::{
     metrics::Write,
     tasks::StopReason,
     work::{
+        cancel::reason_to_stop,
         seen::{Numbers, Seen},
         unwritten::{Trouble, report_bytes},
     },
@@ -61,9 +62,11 @@ impl Desk {
         let standings = self.worker.core.store.standings(&deliveries).await?;
         for mut doubtful in std::mem::take(&mut self.doubtful) {
             let Report { id, delivery, .. } = doubtful.report;
-            let Some(standing) = standings.iter().find(|standing| standing.id == id && standing.running) else {
+            let standing = standings.iter().find(|standing| standing.id == id);
+            let reason = reason_to_stop(standing.and_then(|standing| standing.status));
+            let (Some(standing), None) = (standing, reason) else {
                 self.worker.core.metrics.work.fenced(Write::Report, 1);
-                self.stop(id, delivery);
+                self.stop(id, delivery, reason.unwrap_or(StopReason::Lost));
                 continue;
             };
             // A report is written whole or not at all, and what was added to it since comes last.
@@ -158,9 +161,9 @@ impl Desk {
     }
 
     /// A running delivery whose row is no longer its own: it must stop.
-    fn stop(&self, id: TaskId, delivery: i32) {
+    fn stop(&self, id: TaskId, delivery: i32, reason: StopReason) {
         if let Some(held) = self.worker.held.delivery(id).filter(|held| held.number == delivery) {
-            held.stop.ask(StopReason::Lost);
+            held.stop.ask(reason);
         }
     }
 }
