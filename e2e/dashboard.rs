@@ -15,6 +15,7 @@ use crate::harness::{
     App, Browser, Client, Deployment, Direction, EventStream, Flow, LONG, Proxy, Services, Site, free_port,
     run_module_tests, until,
 };
+use crate::http_workers::tell;
 
 fn vector(duration: u32) -> Value {
     json!({"vector_data": [1.0, 2.0], "duration": duration})
@@ -335,14 +336,9 @@ fn a_long_list_and_a_long_log_fit_into_little_memory() {
     let id = client.submit(&json!({"task_type": "thing"}));
     let ask = json!({"worker": "host-1", "task_types": ["thing"], "lease": "1h"});
     let leased = client.post("/queues/elsewhere/lease", ask.to_string(), &[]).expect(200).json();
-    let tell = |verb: &str, mut body: Value| {
-        body["lease_token"] = leased[0]["lease_token"].clone();
-        let answer = client.post(&format!("/tasks/{id}/lease/{verb}"), body.to_string(), &[]);
-        assert!(answer.status < 300, "{verb}: {}", answer.status);
-    };
     let log = |turn: usize, lines: usize| {
         let line = json!({"level": "INFO", "message": format!("turn {turn}: a page of the catalogue, in 127 ms")});
-        tell("log", json!({"lines": vec![line; lines]}));
+        tell(client, &leased[0], "log", json!({"lines": vec![line; lines]})).expect(204);
     };
     (0..2).for_each(|_| log(0, 1_000));
     let an_hour = std::env::var_os("HOUR").is_some();
@@ -353,8 +349,8 @@ fn a_long_list_and_a_long_log_fit_into_little_memory() {
         _ => {
             turn += 1;
             log(turn, 1);
-            tell("progress", json!({"current": turn, "total": 3_600}));
-            tell("heartbeat", json!({}));
+            tell(client, &leased[0], "progress", json!({"current": turn, "total": 3_600})).expect(204);
+            tell(client, &leased[0], "heartbeat", json!({})).expect(200);
             client.submit(&vector(0));
             if an_hour {
                 std::thread::sleep(Duration::from_secs(1));

@@ -36,7 +36,8 @@ fn take(client: &Client, more: Value) -> Value {
     tasks[0].clone()
 }
 
-fn tell(client: &Client, task: &Value, verb: &str, more: Value) -> Answer {
+/// Says something in the name of a delivery.
+pub fn tell(client: &Client, task: &Value, verb: &str, more: Value) -> Answer {
     let mut body = json!({"lease_token": task["lease_token"]});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let path = format!("/tasks/{}/lease/{verb}", task["task_id"].as_str().unwrap());

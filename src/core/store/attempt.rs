@@ -339,7 +339,8 @@ impl Store {
         let rows: Vec<StandingRow> = self.rows(statement).await?;
         let standing = |row: StandingRow| {
             let StandingRow { id, status, seq, version } = row;
-            let status = status.map(|status| status.parse()).transpose().map_err(|error| unreadable("status", error))?;
+            let status =
+                status.map(|status| status.parse()).transpose().map_err(|error| unreadable("status", error))?;
             Ok(Standing { id: id.into(), status, seq, version })
         };
         rows.into_iter().map(standing).collect()
