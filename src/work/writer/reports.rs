@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{BATCH, BATCH_BYTES, Desk, GATHER};
+use super::{BATCH, BATCH_BYTES, Desk};
 use crate::{
     core::{
         model::TaskId,
@@ -81,7 +81,10 @@ impl Desk {
     pub(super) async fn write_reports(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
         let due: Vec<TaskId> =
-            self.news.iter().filter(|(_, (_, _, since))| *since + GATHER <= now).map(|(id, _)| *id).collect();
+            self.news.iter().filter(|(_, (_, _, since))| self.report_due(*since) <= now).map(|(id, _)| *id).collect();
+        if !due.is_empty() {
+            self.reported = Some(now);
+        }
         let mut reports = std::mem::take(&mut self.doubtful);
         for id in due {
             let Some((delivery, seen, _)) = self.news.remove(&id) else { continue };
