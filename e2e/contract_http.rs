@@ -10,11 +10,6 @@ fn body(metadata: Value) -> Value {
     json!({"vector_data": [1.0], "duration": 0, "metadata": metadata})
 }
 
-fn next_of(answer: &Answer) -> Option<String> {
-    let link = answer.header("link")?;
-    Some(link.strip_prefix('<')?.split_once('>')?.0.to_owned())
-}
-
 #[test]
 fn a_queue_that_is_full_says_so() {
     let deployment = Deployment::new().set("APP_MAX_QUEUE_DEPTH", 10);
@@ -129,7 +124,7 @@ fn a_list_that_takes_too_long_is_a_short_page_and_no_error() {
     sql.run("BEGIN; LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE").unwrap();
     let answer = client.fetch("/tasks?limit=3&skip=2").expect(200);
     assert_eq!(answer.json(), json!([]));
-    let next = next_of(&answer).expect("there may be more");
+    let next = answer.next_page().expect("there may be more");
     assert!(next.contains("skip=2"), "{next}");
     // More of them than there are connections for readers: whoever finds none free hears the same.
     std::thread::scope(|scope| {
@@ -157,7 +152,7 @@ fn a_page_of_a_list_or_of_a_log_has_bounded_bytes() {
             let answer = client.fetch(&next).expect(200);
             sizes.push(answer.body.len());
             items.extend(answer.json().as_array().unwrap().clone());
-            path = next_of(&answer);
+            path = answer.next_page();
         }
         (sizes, items)
     };
@@ -213,7 +208,7 @@ fn every_filter_of_the_list_works_and_pages_join() {
     loop {
         let answer = client.fetch(&path).expect(200);
         joined.extend(ids(&answer));
-        match next_of(&answer) {
+        match answer.next_page() {
             Some(next) => path = next,
             None => break,
         }

@@ -38,6 +38,12 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The next page of a list: the path in `Link`.
+    pub fn next_page(&self) -> Option<String> {
+        let link = self.header("link")?;
+        Some(link.strip_prefix('<')?.split_once('>')?.0.to_owned())
+    }
+
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {

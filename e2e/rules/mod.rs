@@ -9,6 +9,7 @@ mod fences;
 mod leaving;
 mod operating;
 mod outages;
+mod plans;
 
 use std::time::Duration;
 

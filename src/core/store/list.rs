@@ -229,7 +229,7 @@ fn are_many_bytes(tasks: &[Task]) -> bool {
 
 /// One page, or the part of it that lies at or above `bound`. It ends early with the task that fills [`PAGE_BYTES`].
 fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, scope: &Scope) -> Statement {
-    let (from, conditions, mut binds) = Conditions::of(filter, bound, scope).finish();
+    let Selection { from, conditions, order, mut binds } = Conditions::of(filter, bound, scope).in_order();
     let (limit, skip) = (binds.add::<BigInt, _>(filter.limit), binds.add::<BigInt, _>(filter.skip));
     let columns = task_columns!(small);
     // What comes before a task on the page, not the task itself: one of any size has room on an empty page.
@@ -237,16 +237,16 @@ fn list_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, 
         "SELECT * FROM (
              SELECT {columns}, sum(octet_length(t.metadata::text)) OVER (ORDER BY t.id DESC ROWS UNBOUNDED PRECEDING)
                                - octet_length(t.metadata::text) AS bytes_before
-             FROM (SELECT t.* FROM {from} WHERE {conditions} ORDER BY t.id DESC LIMIT {limit} OFFSET {skip}) AS t
+             FROM (SELECT t.* FROM {from} WHERE {conditions} ORDER BY {order} LIMIT {limit} OFFSET {skip}) AS t
          ) AS page WHERE bytes_before < {PAGE_BYTES} ORDER BY id DESC"
     );
     binds.onto(name, text)
 }
 
 fn matching_statement(name: &'static str, filter: &TaskFilter, bound: Option<Uuid>, scope: &Scope) -> Statement {
-    let (from, conditions, mut binds) = Conditions::of(filter, bound, scope).finish();
+    let Selection { from, conditions, order, mut binds } = Conditions::of(filter, bound, scope).in_order();
     let limit = binds.add::<BigInt, _>(filter.limit);
-    binds.onto(name, format!("SELECT t.id FROM {from} WHERE {conditions} ORDER BY t.id DESC LIMIT {limit}"))
+    binds.onto(name, format!("SELECT t.id FROM {from} WHERE {conditions} ORDER BY {order} LIMIT {limit}"))
 }
 
 fn count_of(rows: &[CountRow]) -> i64 {
@@ -261,7 +261,7 @@ fn count_statement(
     limit: i64,
     scope: &Scope,
 ) -> Statement {
-    let (from, conditions, mut binds) = Conditions::of(filter, bound, scope).finish();
+    let Selection { from, conditions, mut binds, .. } = Conditions::of(filter, bound, scope).in_any_order();
     let limit = binds.add::<BigInt, _>(limit + 1);
     binds.onto(
         name,
@@ -285,20 +285,31 @@ fn in_states(statuses: &[Status]) -> String {
     format!("({})", arms.collect::<Vec<_>>().join(" OR "))
 }
 
-/// The FROM and WHERE of a filter, with its values. The text depends on which parts are there, not on their values, so
-/// each shape is planned for its own index.
-pub(super) struct Conditions {
+/// The conditions of a filter, with its values. The text depends on which parts are there, not on their values, so each
+/// shape is planned for its own index.
+struct Conditions {
     parts: Vec<String>,
-    /// Between which ids: what is compared with one, such as `< $1`.
-    bounds: Vec<String>,
+    /// Whose tasks: the placeholder.
+    owner: Option<String>,
+    /// Ids from here on, and those below this one: the placeholders.
+    from: Option<String>,
+    below: Option<String>,
     /// Members of the metadata that are looked up: the placeholders of key and value.
     members: Vec<String>,
     binds: Binds,
 }
 
+/// Where matching tasks are found: what to select from, with `t` for the tasks, and the order of newest first.
+struct Selection {
+    from: String,
+    conditions: String,
+    order: &'static str,
+    binds: Binds,
+}
+
 /// Values, in the order of their placeholders.
 #[derive(Default)]
-pub(super) struct Binds(Vec<Box<dyn FnOnce(Statement) -> Statement + Send>>);
+struct Binds(Vec<Box<dyn FnOnce(Statement) -> Statement + Send>>);
 
 impl Binds {
     /// Adds a value and names its placeholder.
@@ -313,19 +324,19 @@ impl Binds {
     }
 
     /// The statement with this text and these values.
-    pub(super) fn onto(self, name: &'static str, text: String) -> Statement {
+    fn onto(self, name: &'static str, text: String) -> Statement {
         self.0.into_iter().fold(Statement::built(name, text), |statement, bind| bind(statement))
     }
 }
 
 impl Conditions {
     /// Everything of the filter but its page (`skip` and `limit`), for ids from `bound` on.
-    pub(super) fn of(filter: &TaskFilter, bound: Option<Uuid>, scope: &Scope) -> Self {
-        let (mut bounds, mut members) = (Vec::new(), Vec::new());
+    fn of(filter: &TaskFilter, bound: Option<Uuid>, scope: &Scope) -> Self {
+        let (mut members, mut lowest, mut highest) = (Vec::new(), Vec::new(), Vec::new());
         let mut parts = vec!["true".to_owned()];
         let mut binds = Binds::default();
+        let owner = scope.owner().map(|owner| binds.add::<Text, _>(owner.to_owned()));
         let equal = [
-            ("t.owner", scope.owner().map(str::to_owned)),
             ("t.task_type", filter.task_type.clone()),
             ("t.queue", filter.queue.clone()),
             ("t.error ->> 'code'", filter.error.clone()),
@@ -346,14 +357,12 @@ impl Conditions {
         let near = chrono::TimeDelta::minutes(10);
         let first_id_at = |time: DateTime<Utc>| Uuid::from(TaskId::first_at(time.timestamp_millis().max(0) as u64));
         if let Some(time) = filter.created_after {
-            let (id, at) = (binds.add::<SqlUuid, _>(first_id_at(time - near)), binds.add::<Timestamptz, _>(time));
-            bounds.push(format!(">= {id}"));
-            parts.push(format!("t.created_at >= {at}"));
+            lowest.push(first_id_at(time - near));
+            parts.push(format!("t.created_at >= {}", binds.add::<Timestamptz, _>(time)));
         }
         if let Some(time) = filter.created_before {
-            let (id, at) = (binds.add::<SqlUuid, _>(first_id_at(time + near)), binds.add::<Timestamptz, _>(time));
-            bounds.push(format!("< {id}"));
-            parts.push(format!("t.created_at < {at}"));
+            highest.push(first_id_at(time + near));
+            parts.push(format!("t.created_at < {}", binds.add::<Timestamptz, _>(time)));
         }
         // A window is small, and all of it is looked through: its statement needs no plan that could be a bad one. And
         // under a member stand everybody's tasks: an owner's would be looked for among those of all others, and the time
@@ -367,19 +376,42 @@ impl Conditions {
             // Where it is looked up, the planner must not take it for one that leaves few: it sorted all to find some.
             parts.push(format!("coalesce(t.metadata ->> {key} = {value}, false)"));
         }
-        if let Some(before) = filter.before {
-            bounds.push(format!("< {}", binds.add::<SqlUuid, _>(Uuid::from(before))));
-        }
-        for from in filter.from.map(Uuid::from).into_iter().chain(bound) {
-            bounds.push(format!(">= {}", binds.add::<SqlUuid, _>(from)));
-        }
-        Self { parts, bounds, members, binds }
+        lowest.extend(filter.from.map(Uuid::from).into_iter().chain(bound));
+        highest.extend(filter.before.map(Uuid::from));
+        let from = lowest.into_iter().max().map(|id| binds.add::<SqlUuid, _>(id));
+        let below = highest.into_iter().min().map(|id| binds.add::<SqlUuid, _>(id));
+        Self { parts, owner, from, below, members, binds }
     }
 
-    /// What to select from, with `t` for the tasks, the text of the condition, and the values.
-    pub(super) fn finish(mut self) -> (String, String, Binds) {
+    /// For those who take the newest first.
+    ///
+    /// An owner is told by the order too, and never as a single value, or the order of the ids would look as good to the
+    /// planner: it would walk through everybody's tasks where it believes that one in ten is this owner's, and come by
+    /// millions when theirs are all old.
+    fn in_order(mut self) -> Selection {
+        let Some(owner) = &self.owner else { return self.in_any_order() };
+        let ids = self.ids(|operator, id| format!("(t.owner, t.id) {operator} ({owner}, {id})"));
+        self.parts.extend(ids);
+        self.parts.extend(["<=", ">="].map(|operator| format!("t.owner {operator} {owner}")));
+        self.found("t.owner DESC, t.id DESC")
+    }
+
+    /// For those who take all.
+    fn in_any_order(mut self) -> Selection {
+        self.parts.extend(self.owner.as_ref().map(|owner| format!("t.owner = {owner}")));
+        self.parts.extend(self.ids(|operator, id| format!("t.id {operator} {id}")));
+        self.found("t.id DESC")
+    }
+
+    /// Between which ids.
+    fn ids(&self, compared: impl Fn(&str, &str) -> String) -> Vec<String> {
+        let bounds = [(">=", &self.from), ("<", &self.below)];
+        bounds.iter().filter_map(|(operator, id)| Some(compared(operator, id.as_ref()?))).collect()
+    }
+
+    fn found(self, order: &'static str) -> Selection {
         let mut from = "tasks t".to_owned();
-        let within: String = self.bounds.iter().map(|bound| format!(" AND task_id {bound}")).collect();
+        let within: String = self.ids(|operator, id| format!(" AND task_id {operator} {id}")).concat();
         for (number, member) in self.members.iter().enumerate() {
             // A task stands under a member once, or under that of two empty texts when it has too many of them, or too
             // large ones. Each half is sorted for itself, so that the two can be merged from the newest on instead of
@@ -392,7 +424,6 @@ impl Conditions {
             });
             from += &format!(" JOIN ({own} UNION ALL {large}) AS m{number} ON m{number}.task_id = t.id");
         }
-        self.parts.extend(self.bounds.into_iter().map(|bound| format!("t.id {bound}")));
-        (from, self.parts.join(" AND "), self.binds)
+        Selection { from, conditions: self.parts.join(" AND "), order, binds: self.binds }
     }
 }
