@@ -71,11 +71,10 @@ fn soak() {
     let (left, mut leftovers) = std::thread::scope(|scope| {
         scope.spawn(|| fleet.keep_up());
         for number in 0..OUTSIDERS {
-            let mut outsider =
-                Outsider::new(number, Random::new(plan.seed, OUTSIDER_STREAM + number), fleet.ports(), &history);
+            let random = Random::new(plan.seed, OUTSIDER_STREAM + number);
+            let mut outsider = Outsider::new(number, random, fleet.ports(), &history, &load.closing);
             outsider.declare();
-            let load = &load;
-            scope.spawn(move || outsider.work(&load.closing));
+            scope.spawn(move || outsider.work());
         }
         scope.spawn(|| note_stalls(&history, &load.closing));
         let users: Vec<_> = (0..load::USERS)

@@ -15,8 +15,8 @@ use super::{
     random::Random,
 };
 
-/// How many there are.
-pub const OUTSIDERS: u64 = 3;
+/// How many there are. Each takes the time that its tasks say, however fast the machine is that submits them.
+pub const OUTSIDERS: u64 = 6;
 /// The type that they declare. It shares its queue with the types of the workers.
 pub const LEASED_TYPE: &str = "soak_leased";
 /// How long they hold a task without a heartbeat.
@@ -47,12 +47,13 @@ pub struct Outsider<'a> {
     agent: ureq::Agent,
     ports: &'a [u16],
     history: &'a History,
+    closing: &'a AtomicBool,
     random: Random,
 }
 
 impl<'a> Outsider<'a> {
-    /// The outsider of this number.
-    pub fn new(number: u64, random: Random, ports: &'a [u16], history: &'a History) -> Self {
+    /// The outsider of this number, which leaves when it is `closing`.
+    pub fn new(number: u64, random: Random, ports: &'a [u16], history: &'a History, closing: &'a AtomicBool) -> Self {
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)
@@ -60,7 +61,7 @@ impl<'a> Outsider<'a> {
             .proxy(None)
             .build()
             .new_agent();
-        Self { name: format!("outsider-{number}"), agent, ports, history, random }
+        Self { name: format!("outsider-{number}"), agent, ports, history, closing, random }
     }
 
     /// Declares the type: from then on it can be submitted to every server.
@@ -80,12 +81,12 @@ impl<'a> Outsider<'a> {
     }
 
     /// Works until there is nothing more to do.
-    pub fn work(mut self, closing: &AtomicBool) {
+    pub fn work(mut self) {
         let ask = json!({
             "worker": self.name, "task_types": [LEASED_TYPE], "max_tasks": 2, "wait": 2,
             "lease": format!("{}s", LEASE.as_secs()),
         });
-        while !closing.load(Ordering::Relaxed) {
+        while !self.closing.load(Ordering::Relaxed) {
             match self.send("POST", "/queues/default/lease", &ask) {
                 Some((200, Value::Array(tasks))) => {
                     self.count("leases taken", tasks.len());
@@ -143,7 +144,7 @@ impl<'a> Outsider<'a> {
         }
     }
 
-    /// Says something of a task, again and again until it is known what came of it.
+    /// Says something of a task, again and again until it is known what came of it, or nobody is there any more.
     fn tell(&mut self, task: &Value, verb: &str, mut body: Value) -> Told {
         body["lease_token"] = task["lease_token"].clone();
         let path = format!("/tasks/{}/lease/{verb}", task["task_id"].as_str().unwrap());
@@ -155,6 +156,7 @@ impl<'a> Outsider<'a> {
                     return Told::Lost;
                 }
                 Some((status @ 400..500, answer)) => panic!("{verb} was answered {status}: {answer}"),
+                Some(_) | None if self.closing.load(Ordering::Relaxed) => return Told::Lost,
                 Some(_) | None => std::thread::sleep(Duration::from_millis(200)),
             }
         }
