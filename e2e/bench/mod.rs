@@ -76,8 +76,11 @@ fn light_task() -> Value {
 #[track_caller]
 fn drained(sql: &Sql, count: i64) -> f64 {
     let is_left = "SELECT EXISTS (SELECT FROM tasks WHERE status = 'PENDING' AND due_at IS NULL)
+                       OR EXISTS (SELECT FROM tasks WHERE status = 'PENDING' AND due_at IS NOT NULL)
                        OR EXISTS (SELECT FROM tasks WHERE status = 'RUNNING')";
+    sql.run("SET enable_seqscan = off").unwrap();
     until("everything has ended", Duration::from_secs(120), || (!sql.value::<bool>(is_left, &[])).then_some(()));
+    sql.run("RESET enable_seqscan").unwrap();
     let ended = "SELECT count(*), greatest(extract(epoch FROM max(completed_at) - min(completed_at)), 0.001)::float8
                  FROM tasks WHERE status = 'SUCCESS' AND queue = 'default'";
     let row = &sql.rows(ended, &[])[0];

@@ -31,6 +31,11 @@ fn read_by_id(house: &House) -> i64 {
     house.sql.value::<i64>(read, &[])
 }
 
+/// Tasks that were read because all of them were.
+fn read_whole(house: &House) -> i64 {
+    house.sql.value::<i64>("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'tasks'", &[])
+}
+
 /// What a connection has read is known when it has ended.
 fn all_have_left(house: &House) {
     let connected =
@@ -95,27 +100,37 @@ fn what_is_due_or_expires_is_found_by_its_time() {
 /// order of the ids leads by way of everybody's.
 #[test]
 fn an_owners_list_reads_nothing_of_the_others() {
-    const OTHERS: i64 = 20_000;
+    const TASKS: i64 = 20_000;
     let mut house = House::new();
     let insert = format!(
         "INSERT INTO tasks (id, task_type, queue, owner, input, max_attempts, ready_at, status, result, completed_at)
          SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || lpad(to_hex(n), 20, '0'))::uuid,
-                'count', 'default', CASE WHEN n <= {OTHERS} / 2 AND n % 5 = 0 THEN 'early' ELSE 'late' END, '{{}}', 1, now(),
-                'SUCCESS', '{{}}', now()
-         FROM generate_series(1, {OTHERS}) AS n;
+                'count', 'default', CASE WHEN n <= {TASKS} / 2 AND n % 5 = 0 THEN 'early' ELSE 'late' END, '{{}}', 1,
+                now(), 'SUCCESS', '{{}}', now()
+         FROM generate_series(1, {TASKS}) AS n;
          ANALYZE tasks"
     );
     house.sql.run(&insert).unwrap();
+    let rows = house.sql.rows("SELECT ulid(id) FROM tasks WHERE owner = 'early' ORDER BY id DESC", &[]);
+    let own: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let early = house.client.with_key(&house.deployment.key("early", "user"));
-    let before = read_by_id(&house);
-    let (mut listed, mut page) = (0, Some("/tasks?limit=100".to_owned()));
-    while let Some(path) = page {
-        let answer = early.fetch(&path).expect(200);
-        listed += answer.json().as_array().unwrap().len() as i64;
-        page = answer.next_page();
-    }
-    assert_eq!(listed, OTHERS / 10);
+    let pages = |first: &str| {
+        let (mut listed, mut page) = (Vec::new(), Some(first.to_owned()));
+        while let Some(path) = page {
+            let answer = early.fetch(&path).expect(200);
+            let tasks = answer.json();
+            listed.extend(tasks.as_array().unwrap().iter().map(|task| task["task_id"].as_str().unwrap().to_owned()));
+            page = answer.next_page();
+        }
+        listed
+    };
+    house.sql.run("SELECT pg_stat_force_next_flush()").unwrap();
+    let before = (read_by_id(&house), read_whole(&house));
+    assert!(pages("/tasks?limit=100") == own, "the pages are not the owner's tasks, newest first");
+    let year = "created_after=2026-01-01T00:00:00Z&created_before=2099-01-01T00:00:00Z";
+    assert!(pages(&format!("/tasks?limit=1000&{year}")) == own, "within some time they are not");
     house.serve.stop();
     all_have_left(&house);
-    assert!(read_by_id(&house) - before < OTHERS / 10);
+    assert!(read_by_id(&house) - before.0 < TASKS / 10);
+    assert_eq!(read_whole(&house), before.1);
 }

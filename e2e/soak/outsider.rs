@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Told {
     /// It was taken.
     Yes,
-    /// 409: the task is somebody else's, or nobody's.
+    /// 409: the task is somebody else's, or nobody's. Or nobody is there any more who could tell.
     Lost,
 }
 

@@ -11,6 +11,7 @@ mod connect;
 mod credentials;
 mod doorbells;
 mod due;
+mod filter;
 mod http_lease;
 pub mod inspect;
 mod lease;

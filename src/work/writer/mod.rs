@@ -1,12 +1,13 @@
 //! Writer: writes what attempts report and how they end, many of them in one statement.
 //!
-//! Attempts never own a connection. A report after a rest goes after [`MOMENT`], and those that follow gather for
-//! [`GATHER`]; an ending goes at once, together with everything that came while the last statement was on its way. Nothing is written twice: before a report is
-//! repeated whose answer was lost, the row is read, and its numbers tell what had arrived; and should the first try
-//! arrive after that, the row no longer has the version that either of them names.
+//! Attempts never own a connection. Reports are written in [rounds](rhythm); an ending goes at once, together with
+//! everything that came while the last statement was on its way. Nothing is written twice: before a report is repeated
+//! whose answer was lost, the row is read, and its numbers tell what had arrived; and should the first try arrive after
+//! that, the row no longer has the version that either of them names.
 
 mod endings;
 mod reports;
+mod rhythm;
 
 use std::{
     collections::HashMap,
@@ -29,11 +30,8 @@ use super::{
 };
 use crate::core::{model::TaskId, store::StoreError};
 use reports::Doubtful;
+use rhythm::Rhythm;
 
-/// Between two writings of reports: what comes meanwhile gathers, and so does all that one task says.
-const GATHER: Duration = Duration::from_millis(100);
-/// How long a report waits in any case. A task that ends meanwhile has all that it said written with its end.
-const MOMENT: Duration = Duration::from_millis(10);
 /// Reports or endings per statement, and bytes: what comes first ends a batch.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -94,8 +92,7 @@ struct Desk {
     unbroken: Arc<Unbroken>,
     /// Outboxes with news, and since when.
     news: HashMap<TaskId, (i32, Arc<Seen>, Instant)>,
-    /// When reports were last written.
-    reported: Option<Instant>,
+    rhythm: Rhythm,
     /// Endings to be written.
     endings: Vec<Unwritten>,
     /// Reports whose statement failed.
@@ -124,7 +121,7 @@ async fn run_desk(
         worker,
         unbroken,
         news: HashMap::new(),
-        reported: None,
+        rhythm: Rhythm::default(),
         endings: Vec::new(),
         doubtful: Vec::new(),
         unconfirmed: Vec::new(),
@@ -175,16 +172,16 @@ impl Desk {
 
     /// When there is something to write without another letter.
     fn next_write(&self) -> Option<Instant> {
-        let reports = self.news.values().map(|(_, _, since)| self.report_due(*since));
+        let reports = self.next_round();
         let troubles = self.endings.iter().map(|unwritten| &unwritten.trouble);
         let troubles = troubles.chain(self.doubtful.iter().map(|doubtful| &doubtful.trouble));
-        reports.chain(troubles.filter_map(Trouble::next_try)).min()
+        reports.into_iter().chain(troubles.filter_map(Trouble::next_try)).min()
     }
 
-    /// When a report that came at `since` is to be written.
-    fn report_due(&self, since: Instant) -> Instant {
-        let alone = since + MOMENT;
-        self.reported.map_or(alone, |reported| alone.max(reported + GATHER))
+    /// When reports are to be written.
+    fn next_round(&self) -> Option<Instant> {
+        let oldest = self.news.values().map(|(_, _, since)| *since).min()?;
+        Some(self.rhythm.next_round(self.news.len(), oldest))
     }
 
     async fn write(&mut self) -> Result<(), StoreError> {

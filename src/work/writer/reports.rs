@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{BATCH, BATCH_BYTES, Desk};
+use super::{BATCH, BATCH_BYTES, Desk, rhythm};
 use crate::{
     core::{
         model::TaskId,
@@ -80,16 +80,23 @@ impl Desk {
 
     pub(super) async fn write_reports(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
-        let due: Vec<TaskId> =
-            self.news.iter().filter(|(_, (_, _, since))| self.report_due(*since) <= now).map(|(id, _)| *id).collect();
-        if !due.is_empty() {
-            self.reported = Some(now);
-        }
+        let due: Vec<TaskId> = match self.next_round() {
+            Some(round) if round <= now => {
+                let age = rhythm::age(self.news.len());
+                self.rhythm.note(now);
+                self.news.iter().filter(|(_, (_, _, since))| *since + age <= now).map(|(id, _)| *id).collect()
+            }
+            _ => Vec::new(),
+        };
         let mut reports = std::mem::take(&mut self.doubtful);
         for id in due {
             let Some((delivery, seen, _)) = self.news.remove(&id) else { continue };
             let Some(held) = self.worker.held.delivery(id).filter(|held| held.number == delivery) else { continue };
             let pending = held.outbox.take();
+            // It has ended since: its ending has everything.
+            if pending.is_empty() {
+                continue;
+            }
             let report = Report {
                 id,
                 delivery,
