@@ -80,6 +80,20 @@ fn servers_that_are_not_there_are_found_without_secrets() {
     assert!(line(&finished, "PostgreSQL does not answer").starts_with("fail  "));
     assert!(line(&finished, "Redis does not answer").starts_with("warn  "));
     assert!(!finished.output().contains("geheim"), "{}", finished.output());
+    assert!(
+        !line(&finished, "Redis does not").contains("refused (os error 111): "),
+        "told twice: {}",
+        finished.output()
+    );
+    // A setting that cannot be is not taken for a server that is away.
+    let deployment = deployment.set("DATABASE_URL", "foo").set("REDIS_URL", "http://x");
+    let wrong = deployment.run(&["doctor"]);
+    assert_eq!(wrong.code, Some(1), "{}", wrong.output());
+    for setting in ["DATABASE_URL", "REDIS_URL"] {
+        let told = line(&wrong, setting);
+        assert!(told.starts_with("fail  ") && told.contains("was not asked"), "{told}");
+        assert_eq!(told.matches("postgresql://").count() + told.matches("redis://").count(), 1, "{told}");
+    }
     // What would be lost by a crash of the machine is a failure: the servers of these tests do not sync.
     let careless = Deployment::new().run(&["doctor"]);
     assert_eq!(careless.code, Some(1), "{}", careless.output());

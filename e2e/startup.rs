@@ -6,10 +6,15 @@ use serde_json::json;
 
 use crate::harness::{Deployment, Finished, LONG};
 
-/// Fails unless the process said one clear line and ended with 1.
+/// An error of the world around.
+const FAILED: i32 = 1;
+/// A setting, or a command line, that cannot be.
+const WRONG_USAGE: i32 = 2;
+
+/// Fails unless the process said one clear line and ended with this code.
 #[track_caller]
-fn assert_one_line(finished: &Finished, words: &[&str]) {
-    assert_eq!(finished.code, Some(1), "{}", finished.output());
+fn assert_one_line(finished: &Finished, code: i32, words: &[&str]) {
+    assert_eq!(finished.code, Some(code), "{}", finished.output());
     let errors: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("error:")).collect();
     assert_eq!(errors.len(), 1, "{}", finished.output());
     assert_eq!(finished.stderr.lines().last(), Some(errors[0]), "the error is the last line: {}", finished.output());
@@ -26,10 +31,7 @@ fn a_database_url_that_cannot_be() {
     for url in ["", "nonsense", "http://x", "postgresql://"] {
         for role in ["serve", "work", "migrate"] {
             let finished = Deployment::new().set("DATABASE_URL", url).run(&[role]);
-            if url.is_empty() && finished.code == Some(2) {
-                continue; // The command line's own refusal of an empty value.
-            }
-            assert_one_line(&finished, &["DATABASE_URL"]);
+            assert_one_line(&finished, WRONG_USAGE, &["DATABASE_URL"]);
         }
     }
 }
@@ -52,7 +54,7 @@ fn a_database_that_is_not_there() {
     let deployment = deployment.set("DATABASE_URL", &url);
     for role in ["serve", "work", "migrate"] {
         let finished = deployment.run(&[role]);
-        assert_one_line(&finished, &["no_such_database"]);
+        assert_one_line(&finished, FAILED, &["no_such_database"]);
         assert!(!finished.output().contains("hunter2"), "a password is never shown");
         assert!(finished.took < Duration::from_secs(15), "waiting mends nothing here");
     }
@@ -66,7 +68,7 @@ fn a_server_that_nobody_runs() {
             let deployment = &deployment;
             scope.spawn(move || {
                 let finished = deployment.run(&[role]);
-                assert_one_line(&finished, &["127.0.0.1:1"]);
+                assert_one_line(&finished, FAILED, &["127.0.0.1:1"]);
                 assert!(!finished.output().contains("hunter2"), "a password is never shown");
                 assert!(finished.stderr.contains("waiting for"), "it says that it waits");
             });
@@ -78,7 +80,7 @@ fn a_server_that_nobody_runs() {
 fn a_redis_url_that_cannot_be() {
     for role in ["serve", "work"] {
         let finished = Deployment::new().set("REDIS_URL", "nonsense").run(&[role]);
-        assert_one_line(&finished, &["REDIS_URL"]);
+        assert_one_line(&finished, WRONG_USAGE, &["REDIS_URL"]);
     }
 }
 
@@ -91,7 +93,7 @@ fn a_redis_of_another_database() {
     serve.address();
     let second = second.set("REDIS_URL", first.redis_url());
     for role in ["serve", "work"] {
-        assert_one_line(&second.run(&[role]), &["another PostgreSQL database", "v1:database"]);
+        assert_one_line(&second.run(&[role]), FAILED, &["another PostgreSQL database", "v1:database"]);
     }
 }
 
@@ -119,17 +121,61 @@ fn a_taken_port_and_an_open_one() {
     let mut serve = deployment.serve();
     let address = serve.address().to_string();
     let deployment = deployment.set("APP_BIND", &address);
-    assert_one_line(&deployment.run(&["serve"]), &["APP_BIND", &address]);
+    assert_one_line(&deployment.run(&["serve"]), FAILED, &["APP_BIND", &address]);
     let deployment = deployment.set("APP_BIND", "0.0.0.0:0");
-    assert_one_line(&deployment.run(&["serve"]), &["APP_BIND", "APP_ALLOW_ANONYMOUS"]);
+    assert_one_line(&deployment.run(&["serve"]), FAILED, &["APP_BIND", "APP_ALLOW_ANONYMOUS"]);
 }
 
 #[test]
 fn settings_that_are_unsafe_together() {
     let deployment = Deployment::new().set("APP_LEASE", "100ms");
-    assert_one_line(&deployment.run(&["work"]), &["APP_LEASE"]);
+    assert_one_line(&deployment.run(&["work"]), WRONG_USAGE, &["APP_LEASE"]);
     let deployment = deployment.set("APP_LEASE", "2m");
-    assert_one_line(&deployment.run(&["work"]), &["APP_HUNG_AFTER"]);
+    assert_one_line(&deployment.run(&["work"]), WRONG_USAGE, &["APP_HUNG_AFTER"]);
+}
+
+type Setting<'a> = (&'a str, &'a str);
+
+/// Nothing is waited for first: the database is not there.
+#[test]
+fn settings_that_cannot_be() {
+    let file = crate::harness::new_folder("settings").join("empty.pem");
+    std::fs::write(&file, "").unwrap();
+    let file = file.to_str().unwrap();
+    let cases: [(&str, &[Setting], &[&str]); 9] = [
+        ("serve", &[("APP_TLS_CERT", file), ("APP_TLS_KEY", file)], &["APP_TLS_CERT", file]),
+        ("dev", &[("APP_TLS_CERT", file), ("APP_TLS_KEY", file)], &["APP_TLS_CERT", file]),
+        ("serve", &[("APP_JWT_ISSUER", "x")], &["APP_JWT_AUDIENCE"]),
+        ("serve", &[("APP_TASKS", "/no/such/file")], &["APP_TASKS", "/no/such/file"]),
+        ("work", &[("APP_TASKS", file), ("APP_VECTOR_SINK_URL", "ftp://x")], &["APP_VECTOR_SINK_URL"]),
+        ("work", &[("RUST_LOG", "a=b=c")], &["RUST_LOG", "write info"]),
+        ("work", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense")], &["OTEL_EXPORTER_OTLP_ENDPOINT"]),
+        ("serve", &[("APP_REDIS_CA", "/no/such/file")], &["APP_REDIS_CA"]),
+        ("work", &[("APP_QUEUES", "a,a")], &["APP_QUEUES", "twice"]),
+    ];
+    for (role, settings, words) in cases {
+        let deployment = Deployment::empty().set("DATABASE_URL", "postgresql://127.0.0.1:1/longrun");
+        let deployment = settings.iter().fold(deployment, |deployment, (name, value)| deployment.set(name, value));
+        let finished = deployment.run(&[role]);
+        assert_one_line(&finished, WRONG_USAGE, words);
+        assert!(!finished.stderr.contains("waiting for"), "{}", finished.output());
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_told_as_that() {
+    let finished = Deployment::new().set("APP_TLS_CERT", "x").run(&["serve"]);
+    assert_eq!(finished.code, Some(2), "{}", finished.output());
+    assert!(finished.stderr.contains("--tls-key <FILE> (APP_TLS_KEY)"), "{}", finished.output());
+    assert!(!finished.stderr.contains("DATABASE_URL is not set"), "{}", finished.output());
+}
+
+#[test]
+fn times_that_do_not_fit_are_told_at_the_start() {
+    let deployment = Deployment::new().set("APP_STOP_TIMEOUT", "99999d").set("APP_ONCE", "1");
+    let finished = deployment.run(&["work"]);
+    assert_eq!(finished.code, Some(0), "{}", finished.output());
+    assert!(finished.stderr.contains("APP_STOP_TIMEOUT") && finished.stderr.contains("fix:"), "{}", finished.output());
 }
 
 #[test]

@@ -271,3 +271,16 @@ fn a_collector_that_is_away_disturbs_nothing() {
     serve.stop();
     work.stop();
 }
+
+#[test]
+fn what_the_standard_variables_ask_for_in_vain_is_told() {
+    let collector = OtlpReceiver::start();
+    let deployment = Deployment::new().set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    let mut sampled =
+        deployment.start_with(&["serve"], &[("OTEL_TRACES_SAMPLER", "sometimes"), ("APP_BIND", "127.0.0.1:0")]);
+    sampled.wait_for_line("OTEL_TRACES_SAMPLER is \"sometimes\", which is ignored");
+    let off =
+        deployment.start_with(&["migrate"], &[("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "sometimes")]);
+    let off = off.finish();
+    assert!(off.code == Some(0) && !off.stderr.contains("OTEL_"), "{}", off.output());
+}

@@ -2,7 +2,7 @@
 //! them the commands of a client.
 //!
 //! A role ends in one of four ways, and the exit code says which: 0 told to stop and done, 1 an error (one line on
-//! stderr), 2 a command line that cannot be read, 128 + n made to leave at once by a second signal of number n. A
+//! stderr), 2 a command line or a setting that cannot be, 128 + n made to leave at once by a second signal of number n. A
 //! panic is a log line and 101. The exit codes of the client commands are in [`client`].
 
 mod dev;
@@ -10,6 +10,7 @@ mod doctor;
 mod health;
 mod keys;
 mod migrate;
+mod mistakes;
 mod process;
 mod serve;
 mod size;
@@ -145,14 +146,7 @@ fn help_template(whole: &clap::Command) -> String {
 
 fn parse() -> Cli {
     let mut whole = command_line();
-    let matches = whole.clone().try_get_matches().unwrap_or_else(|error| {
-        // The library's own words, of several lines, name the flag and not the variable.
-        if error.kind() == ErrorKind::MissingRequiredArgument && error.to_string().contains("--database-url") {
-            eprintln!("error: DATABASE_URL is not set: write postgresql://user:password@host:port/database");
-            std::process::exit(error.exit_code());
-        }
-        error.exit()
-    });
+    let matches = whole.clone().try_get_matches().unwrap_or_else(|error| mistakes::exit(error, &whole));
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut whole).exit());
     if !cli.client.is_empty() && !matches!(cli.role, Role::Client(_)) {
         whole.error(ErrorKind::ArgumentConflict, "this command takes no client options before its name").exit();

@@ -1,17 +1,36 @@
 //! Configuration: one struct per concern, each setting a flag with an environment twin. The doc comment is the manual.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
-
-use clap::{
-    Args,
-    builder::{BoolishValueParser, RangedU64ValueParser},
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    ops::{RangeFrom, RangeInclusive},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
 };
+
+use clap::{Args, builder::BoolishValueParser};
 use ipnet::IpNet;
 
+/// A setting that cannot be, alone or beside the others: it is named, with what to write. The program ends with 2 for it,
+/// as for a command line that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingError(String);
+
+impl SettingError {
+    /// Must name the setting, and must hold no secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 /// A body is read whole into memory.
-const LARGEST_BODY: u64 = 1024 * 1024 * 1024;
+const LARGEST_BODY: usize = 1024 * 1024 * 1024;
+/// No time is longer: what never happens and what overflows are hard to tell apart.
+const LONGEST_TIME: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// Each slot may hold a thread and some memory.
-const MOST_SLOTS: i64 = 10_000;
+const MOST_SLOTS: u32 = 10_000;
 
 /// Where `serve` listens and what it accepts.
 #[derive(Debug, Clone, Args)]
@@ -31,11 +50,11 @@ pub struct Http {
     #[arg(long, env = "APP_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Largest request body in bytes
-    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=LARGEST_BODY))]
+    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES", value_parser = within::<usize>(1..=LARGEST_BODY))]
     pub max_body: usize,
     /// Tasks that may wait in one queue. Beyond it a submit is answered 503 queue_full. Counted once a second, so it may
     /// be passed by two seconds of traffic
-    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N", value_parser = from::<u64>(1..))]
     pub max_queue_depth: u64,
     /// Tasks that one caller may submit, as 100/s, 600/m or 5000/h; by default there is no limit. Beyond it a submit is
     /// answered 429. Kept in Redis for all replicas together, and open while Redis is away
@@ -52,7 +71,7 @@ pub struct Http {
     #[arg(long, env = "APP_MAX_DASHBOARDS_PER_CALLER", default_value_t = 50, value_name = "N")]
     pub max_dashboards_per_caller: usize,
     /// Connections of one process at a time, streams included. Further ones wait to be accepted
-    #[arg(long, env = "APP_MAX_CONNECTIONS", default_value_t = 25_000, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, env = "APP_MAX_CONNECTIONS", default_value_t = 25_000, value_name = "N", value_parser = from::<usize>(1..))]
     pub max_connections: usize,
     /// Whose tokens are taken beside API keys.
     #[command(flatten)]
@@ -96,7 +115,7 @@ pub struct Postgres {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Secret,
     /// Connections in the pool of one process
-    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(2..))]
+    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = from::<u16>(2..))]
     pub postgres_pool: u16,
 }
 
@@ -138,13 +157,13 @@ pub struct Dev {
 #[command(next_help_heading = "Work")]
 pub struct Work {
     /// Slots of each queue that names none: tasks run at a time. The default, 16 per core, suits tasks that mostly wait
-    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_SLOTS))]
+    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = within::<u32>(1..=MOST_SLOTS))]
     pub concurrency: Option<u32>,
     /// A queue to serve, with slots of its own after '='. May be given several times; the default is one queue, default
     #[arg(long = "queue", env = "APP_QUEUES", value_delimiter = ',', value_name = "NAME[=N]")]
     pub queues: Vec<QueueSlots>,
     /// Threads that may compute at a time, apart from the slots. The default is one per core
-    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_SLOTS))]
+    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = within::<u32>(1..=MOST_SLOTS))]
     pub cpu_threads: Option<u32>,
     /// Variables that the processes of tasks get although they are the worker's own: DATABASE_URL, REDIS_URL, APP_* or
     /// OTEL_*. Whatever runs there can read them. One that is not set is told in a warning at the start
@@ -184,7 +203,7 @@ pub struct Tasks {
     pub tasks: Option<PathBuf>,
     /// Largest result of a task in bytes. A larger one fails the task as result_too_large, for good. work judges what its
     /// own attempts return, serve what HTTP workers send
-    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(1..=LARGEST_BODY / 4))]
+    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES", value_parser = within::<usize>(1..=LARGEST_BODY / 4))]
     pub max_result: usize,
 }
 
@@ -193,7 +212,7 @@ pub struct Tasks {
 #[command(next_help_heading = "Outbound")]
 pub struct Outbound {
     /// Private networks that tasks may reach, as CIDRs; by default none
-    #[arg(long, env = "APP_OUTBOUND_ALLOW", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long, env = "APP_OUTBOUND_ALLOW", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     pub outbound_allow: Vec<IpNet>,
     /// Ports that tasks may reach besides 80 and 443
     #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT")]
@@ -236,14 +255,14 @@ pub struct QueueSlots {
     pub slots: Option<u32>,
 }
 
-impl std::str::FromStr for QueueSlots {
+impl FromStr for QueueSlots {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, slots) = match text.split_once('=') {
             None => (text, None),
             Some((name, slots)) => {
-                let number = slots.parse().ok().filter(|number| (1..=MOST_SLOTS).contains(&i64::from(*number)));
+                let number = slots.parse().ok().filter(|number| (1..=MOST_SLOTS).contains(number));
                 let wrong = || format!("{slots:?} is not a number of slots from 1 to {MOST_SLOTS}: write NAME=8");
                 (name, Some(number.ok_or_else(wrong)?))
             }
@@ -264,7 +283,7 @@ pub struct RateLimit {
     pub period: Duration,
 }
 
-impl std::str::FromStr for RateLimit {
+impl FromStr for RateLimit {
     type Err = String;
 
     /// `100/s`, `600/m`, `5000/h`.
@@ -310,7 +329,7 @@ impl From<String> for Secret {
     }
 }
 
-impl std::str::FromStr for Secret {
+impl FromStr for Secret {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -324,8 +343,26 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number of at least 1"))
+/// Reads a whole number of these. The library's own parsers say what is wrong and not what to write.
+fn within<N>(bounds: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
+where
+    N: FromStr + Display + PartialOrd + Copy + Send + Sync,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        number.ok_or_else(|| format!("write a whole number from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+/// Reads a whole number that is not too small.
+fn from<N>(bounds: RangeFrom<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
+where
+    N: FromStr + Display + PartialOrd + Copy + Send + Sync,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        number.ok_or_else(|| format!("write a whole number of at least {}", bounds.start))
+    }
 }
 
 /// Reads an IP address and a port.
@@ -335,7 +372,26 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// Reads `30s`, `5m`, `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write 30s, 5m or 1h"))
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}: write 30s, 5m or 1h"))?;
+    if time <= LONGEST_TIME { Ok(time) } else { Err("must be at most 1000 years".to_owned()) }
+}
+
+/// Reads a network, `10.0.0.0/8`.
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|error| format!("{error}: write 10.0.0.0/8, or fd00::/8"))
+}
+
+impl Tokens {
+    /// All of the first three, when tokens are taken at all.
+    pub fn required(&self) -> Result<Option<(&str, &str, &Secret)>, SettingError> {
+        match (&self.jwt_issuer, &self.jwt_audience, &self.jwt_jwks) {
+            (None, None, None) => Ok(None),
+            (Some(issuer), Some(audience), Some(jwks)) => Ok(Some((issuer, audience, jwks))),
+            _ => Err(SettingError::new(
+                "APP_JWT_ISSUER, APP_JWT_AUDIENCE and APP_JWT_JWKS go together: set all three, or none",
+            )),
+        }
+    }
 }
 
 impl Work {
@@ -350,19 +406,21 @@ impl Work {
     }
 
     /// Refuses settings that are unsafe together, with what to change.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), SettingError> {
         if self.lease < Duration::from_secs(1) {
-            return Err("APP_LEASE must be at least 1s: it is renewed every third of it over the network".into());
+            return Err(SettingError::new(
+                "APP_LEASE must be at least 1s: it is renewed every third of it over the network",
+            ));
         }
         if self.hung_after < self.lease {
-            return Err(
-                "APP_HUNG_AFTER must not be shorter than APP_LEASE: a busy moment would abort the worker".into()
-            );
+            return Err(SettingError::new(
+                "APP_HUNG_AFTER must not be shorter than APP_LEASE: a busy moment would abort the worker",
+            ));
         }
         let mut names: Vec<_> = self.queues.iter().map(|queue| &queue.name).collect();
         names.sort();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("the queue {:?} is given twice", pair[0])),
+            Some(pair) => Err(SettingError::new(format!("APP_QUEUES: the queue {:?} is given twice", pair[0]))),
             None => Ok(()),
         }
     }

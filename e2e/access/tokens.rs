@@ -281,9 +281,9 @@ fn a_new_key_is_not_judged_while_the_provider_gives_none() {
 #[test]
 fn settings_that_cannot_work() {
     let finished = Deployment::new().set("APP_JWT_ISSUER", ISSUER).run(&["serve"]);
-    assert!(finished.code == Some(1) && finished.stderr.contains("APP_JWT_AUDIENCE"), "{}", finished.output());
+    assert!(finished.code == Some(2) && finished.stderr.contains("APP_JWT_AUDIENCE"), "{}", finished.output());
     for jwks in ["/no/such/file", "ftp://id.example/jwks"] {
         let finished = deployment(jwks).run(&["serve"]);
-        assert!(finished.code == Some(1) && finished.stderr.contains("APP_JWT_JWKS"), "{}", finished.output());
+        assert!(finished.code == Some(2) && finished.stderr.contains("APP_JWT_JWKS"), "{}", finished.output());
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     admin::Admin,
     config,
     core::{Core, store::migrate},
-    dev,
-    serve::Application,
+    dev, doctor,
+    serve::{self, Application},
     shutdown::Shutdown,
     tasks::{Registry, TaskTypes},
     work::{self, Vitals},
@@ -39,7 +39,9 @@ pub(super) struct DevRole {
 
 impl DevRole {
     pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
-        self.work.check().map_err(anyhow::Error::msg)?;
+        self.work.check()?;
+        doctor::doubts(&self.work).iter().for_each(|line| tracing::warn!("{line}"));
+        serve::check(&self.http)?;
         let registry = all_types(types, &self.tasks)?;
         let Some(runnable) = runnable(&registry, &self.work, &self.outbound, &stop).await? else { return Ok(()) };
         let mut servers = dev::Servers::open(&self.servers)?;

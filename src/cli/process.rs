@@ -5,10 +5,18 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::{admin::Admin, allocator::give_back_when_idle, config, shutdown::Shutdown, telemetry};
+use crate::{
+    admin::Admin,
+    allocator::give_back_when_idle,
+    config::{self, SettingError},
+    shutdown::Shutdown,
+    telemetry,
+};
 
 /// Threads for blocking calls beside those of the tasks: name lookups, files.
 const SPARE_BLOCKING_THREADS: usize = 64;
+/// As clap ends the program for a command line that it cannot read.
+const WRONG_USAGE: u8 = 2;
 /// How long a closure that ignores every request to stop may hold up the end of the process.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
@@ -105,5 +113,8 @@ pub(super) fn report(outcome: anyhow::Result<()>, format: config::LogFormat) -> 
         config::LogFormat::Json => tracing::error!("{line}"),
         config::LogFormat::Text => eprintln!("error: {line}"),
     }
-    ExitCode::FAILURE
+    match error.is::<SettingError>() {
+        true => ExitCode::from(WRONG_USAGE),
+        false => ExitCode::FAILURE,
+    }
 }

@@ -8,7 +8,14 @@ use super::{
     process::{close, unless_told},
     types::all_types,
 };
-use crate::{admin::Admin, config, core::Core, serve::Application, shutdown::Shutdown, tasks::TaskTypes};
+use crate::{
+    admin::Admin,
+    config,
+    core::Core,
+    serve::{self, Application},
+    shutdown::Shutdown,
+    tasks::TaskTypes,
+};
 
 #[derive(Args)]
 pub(super) struct ServeRole {
@@ -28,6 +35,7 @@ pub(super) struct ServeRole {
 
 impl ServeRole {
     pub(super) async fn run(self, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
+        serve::check(&self.http)?;
         let registry = all_types(types, &self.tasks)?;
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await? else { return Ok(()) };
         let application =

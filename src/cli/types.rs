@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config,
+    config::{self, SettingError},
     shutdown::Shutdown,
     tasks::{
         Registry, TaskTypes, command,
@@ -21,8 +21,9 @@ use crate::{
 pub(super) fn all_types(types: impl TaskTypes, tasks: &config::Tasks) -> anyhow::Result<Registry> {
     let mut registry = types.make().map_err(|why| anyhow::anyhow!("the task types cannot be made: {why}"))?;
     if let Some(file) = &tasks.tasks {
-        for command in command::read(file)? {
-            registry.add(Arc::new(command)).with_context(|| format!("APP_TASKS: {}", file.display()))?;
+        for command in command::read(file).map_err(|why| SettingError::new(why.to_string()))? {
+            let wrong = |why| SettingError::new(format!("APP_TASKS: {}: {why}", file.display()));
+            registry.add(Arc::new(command)).map_err(wrong)?;
         }
     }
     Ok(registry)
@@ -57,7 +58,9 @@ pub(super) async fn runnable(
 /// What attempts work with.
 pub(super) fn tools(work: &config::Work, tasks: &config::Tasks, outbound: &config::Outbound) -> anyhow::Result<Tools> {
     // `tasks` knows nothing of telemetry; this is where the trace gets into outbound calls.
-    let http = Outbound::new(outbound)?.with_trace_headers(telemetry::trace_headers);
+    let http = Outbound::new(outbound)
+        .map_err(|why| SettingError::new(why.to_string()))?
+        .with_trace_headers(telemetry::trace_headers);
     Ok(Tools { cpu: Arc::new(Semaphore::new(cpu_threads(work))), http, max_result: tasks.max_result })
 }
 

@@ -10,6 +10,7 @@ use crate::{
     admin::Admin,
     config,
     core::Core,
+    doctor,
     shutdown::Shutdown,
     tasks::TaskTypes,
     work::{self, Vitals},
@@ -35,7 +36,8 @@ pub(super) struct WorkRole {
 
 impl WorkRole {
     pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
-        self.work.check().map_err(anyhow::Error::msg)?;
+        self.work.check()?;
+        doctor::doubts(&self.work).iter().for_each(|line| tracing::warn!("{line}"));
         let registry = all_types(types, &self.tasks)?;
         let Some(registry) = runnable(&registry, &self.work, &self.outbound, &stop).await? else { return Ok(()) };
         let tools = tools(&self.work, &self.tasks, &self.outbound)?;

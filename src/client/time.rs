@@ -7,8 +7,6 @@ use std::{
 
 use chrono::{DateTime, Local, SecondsFormat, TimeDelta, Utc};
 
-use crate::config;
-
 /// In which zone a person reads times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
@@ -116,7 +114,7 @@ impl std::str::FromStr for Since {
         if let Ok(at) = DateTime::parse_from_rfc3339(text) {
             return Ok(Since::At(at.to_utc()));
         }
-        config::duration(text).map(Since::Ago).map_err(|_| "write 30m, 1h or 2026-01-31T23:59:59Z".to_owned())
+        humantime::parse_duration(text).map(Since::Ago).map_err(|_| "write 30m, 1h or 2026-01-31T23:59:59Z".to_owned())
     }
 }
 

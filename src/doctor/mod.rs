@@ -63,6 +63,12 @@ pub async fn examine(patient: &Patient<'_>) -> Report {
     Report(findings)
 }
 
+/// What of a worker's settings works and is unwise: lines for the log of one that starts.
+pub fn doubts(work: &config::Work) -> Vec<String> {
+    let unwise = settings::examine(work).into_iter().filter(|finding| finding.level == Level::Warn);
+    unwise.map(|finding| format!("{}; fix: {}", finding.message, finding.fix.unwrap_or_default())).collect()
+}
+
 impl Report {
     /// The worst of all.
     pub fn worst(&self) -> Level {
@@ -121,6 +127,11 @@ impl Findings {
 
     fn fail(&mut self, message: impl Into<String>, fix: impl Into<String>) {
         self.add(Level::Fail, message.into(), Some(fix.into()));
+    }
+
+    /// Of a server that was not asked, because the setting that says where it is cannot be.
+    fn wrong_setting(&mut self, error: &anyhow::Error) {
+        self.fail(format!("was not asked: {error:#}"), "correct the setting: serve and work do not start with it");
     }
 
     fn add(&mut self, level: Level, message: String, fix: Option<String>) {

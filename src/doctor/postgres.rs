@@ -1,10 +1,13 @@
 //! PostgreSQL: version, schema, connections, clock, durability.
 
 use super::{Finding, Findings, Patient};
-use crate::core::store::{
-    CONNECTIONS_BESIDE_THE_POOL,
-    inspect::{self, Facts},
-    migrate,
+use crate::{
+    config::SettingError,
+    core::store::{
+        CONNECTIONS_BESIDE_THE_POOL,
+        inspect::{self, Facts},
+        migrate,
+    },
 };
 
 /// The statements need it (`AS MATERIALIZED`).
@@ -24,6 +27,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
             clock(&mut findings, &facts);
             durability(&mut findings, &facts);
         }
+        Err(error) if error.is::<SettingError>() => findings.wrong_setting(&error),
         Err(error) => findings.fail(
             format!("does not answer: {error:#}"),
             "start it, or set DATABASE_URL to where it is: postgresql://user:password@host:port/database",

@@ -2,7 +2,7 @@
 
 use super::{Finding, Findings};
 use crate::{
-    config,
+    config::{self, SettingError},
     core::queue::inspect::{self, Facts},
 };
 
@@ -15,6 +15,7 @@ pub(super) async fn examine(redis: &config::Redis) -> Vec<Finding> {
     let mut findings = Findings::about("Redis");
     match inspect::inspect(redis).await {
         Ok(facts) => look_at(&mut findings, &facts),
+        Err(error) if error.is::<SettingError>() => findings.wrong_setting(&error),
         // Not a failure: every task is accepted and run without it, later.
         Err(error) => findings.warn(
             format!("does not answer, starts are delayed by about a second: {error:#}"),

@@ -13,7 +13,7 @@ const SHORT_LEASE: Duration = Duration::from_secs(5);
 pub(super) fn examine(work: &config::Work) -> Vec<Finding> {
     let mut findings = Findings::about("settings");
     if let Err(error) = work.check() {
-        findings.fail(&error, "change the setting that it names");
+        findings.fail(error.to_string(), "correct the setting: work does not start with it");
     }
     if work.lease < SHORT_LEASE {
         findings.warn(
@@ -31,7 +31,7 @@ pub(super) fn examine(work: &config::Work) -> Vec<Finding> {
                 format_duration(work.stop_timeout),
                 format_duration(work.lease)
             ),
-            "APP_STOP_TIMEOUT=5s",
+            "a longer APP_LEASE, or a shorter APP_STOP_TIMEOUT: 30s and 5s are the defaults",
         );
     }
     if work.lease_grace < work.lease {
@@ -42,7 +42,7 @@ pub(super) fn examine(work: &config::Work) -> Vec<Finding> {
                 format_duration(work.lease_grace),
                 format_duration(work.lease)
             ),
-            "APP_LEASE_GRACE=5m",
+            "a longer APP_LEASE_GRACE: 5m is the default",
         );
     }
     let leaving = work.grace + work.stop_timeout;

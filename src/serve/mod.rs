@@ -65,12 +65,13 @@ use actix_web::{
     web,
 };
 use anyhow::Context;
+use rustls::ServerConfig;
 use tokio::{net::TcpStream, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Probes,
-    config,
+    config::{self, SettingError},
     core::{Core, Counting, model::Task},
     shutdown::Shutdown,
     tasks::Registry,
@@ -155,6 +156,19 @@ fn cut_off_when_stalled(connection: &dyn Any, _: &mut Extensions) {
     }
 }
 
+/// Refuses what can be seen to be wrong before anything is waited for.
+pub fn check(http: &config::Http) -> Result<(), SettingError> {
+    http.tokens.required()?;
+    tls_settings(http)?;
+    Ok(())
+}
+
+fn tls_settings(http: &config::Http) -> Result<Option<ServerConfig>, SettingError> {
+    let (Some(certificate), Some(key)) = (&http.tls_cert, &http.tls_key) else { return Ok(None) };
+    let read = tls::server(certificate, key);
+    read.map(Some).map_err(|why| SettingError::new(format!("APP_TLS_CERT, APP_TLS_KEY: {why:#}")))
+}
+
 /// A server that is bound and does not answer yet.
 pub struct Application {
     server: Server,
@@ -221,12 +235,9 @@ impl Application {
         .on_connect(cut_off_when_stalled)
         .shutdown_timeout(LAST_REQUESTS.as_secs())
         .disable_signals();
-        let server = match (&http.tls_cert, &http.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let settings = tls::server(certificate, key).context("APP_TLS_CERT, APP_TLS_KEY")?;
-                server.bind_rustls_0_23(http.bind, settings)
-            }
-            _ => server.bind(http.bind),
+        let server = match tls_settings(&http)? {
+            Some(settings) => server.bind_rustls_0_23(http.bind, settings),
+            None => server.bind(http.bind),
         };
         let server = server.with_context(|| {
             format!("cannot listen on {}: choose another APP_BIND or stop what listens there", http.bind)

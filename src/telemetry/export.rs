@@ -4,13 +4,11 @@
 //! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.
 
 use std::{
-    env,
     pin::Pin,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
@@ -20,6 +18,9 @@ use opentelemetry_sdk::{
 };
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::Registry;
+
+use super::variables::from_environment;
+use crate::config::SettingError;
 
 /// How long a process that leaves waits for its last spans.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,8 +36,7 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// A provider whose spans go to the collector at this base URL.
 pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerProvider> {
-    let timeout = env::var("OTEL_EXPORTER_OTLP_TIMEOUT")
-        .ok()
+    let timeout = from_environment("OTEL_EXPORTER_OTLP_TIMEOUT")
         .and_then(|milliseconds| milliseconds.trim().parse().ok())
         .map_or(EXPORT_TIMEOUT, Duration::from_millis);
     let mut exporter = SpanExporter::builder()
@@ -45,14 +45,14 @@ pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerPr
         .with_protocol(Protocol::HttpBinary)
         .with_timeout(timeout);
     // A value set here would win over the variable for traces alone, which is the more exact of the two.
-    if env::var_os("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_none_or(|value| value.is_empty()) {
+    if from_environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_none() {
         exporter = exporter.with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
     }
-    let exporter = exporter
-        .build()
-        .context("OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318")?;
+    let exporter = exporter.build().map_err(|_| {
+        SettingError::new("OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318")
+    })?;
     let mut batches = BatchConfigBuilder::default();
-    if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none_or(|value| value.is_empty()) {
+    if from_environment("OTEL_BSP_SCHEDULE_DELAY").is_none() {
         batches = batches.with_scheduled_delay(SCHEDULE_DELAY);
     }
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
@@ -70,9 +70,9 @@ pub(super) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
 }
 
 fn resource(role: &str) -> Resource {
-    let named = env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty())
-        || env::var("OTEL_RESOURCE_ATTRIBUTES")
-            .is_ok_and(|all| all.split(',').any(|pair| pair.trim_start().starts_with("service.name=")));
+    let named = from_environment("OTEL_SERVICE_NAME").is_some()
+        || from_environment("OTEL_RESOURCE_ATTRIBUTES")
+            .is_some_and(|all| all.split(',').any(|pair| pair.trim_start().starts_with("service.name=")));
     let resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     if named { resource.build() } else { resource.with_service_name(format!("longrun-{role}")).build() }
 }

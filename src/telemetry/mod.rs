@@ -11,6 +11,7 @@ pub mod calls;
 mod export;
 mod log;
 mod trace;
+mod variables;
 
 use std::{
     io::IsTerminal,
@@ -32,7 +33,7 @@ pub use trace::{
     add_link, current_trace_id, current_traceparent, note_trace_id, set_parent_from_header, trace_headers,
 };
 
-use crate::config;
+use crate::config::{self, SettingError};
 
 /// It logs an error for every request that is no HTTP, so any client could fill the log. Shown where the filter names it.
 const NOISE: &str = "actix_http::h1::dispatcher";
@@ -72,6 +73,7 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     SPANS_ARE_SEEN.store(guard.spans_are_seen, Ordering::Relaxed);
     if let Some(provider) = &guard.provider {
         calls::begin_to_export(export::tracer(provider));
+        variables::ignored(variables::from_environment).iter().for_each(|line| tracing::warn!("{line}"));
     }
     log_panics();
     Ok(guard)
@@ -86,9 +88,9 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let mut filter = EnvFilter::builder()
-        .parse(&telemetry.log)
-        .map_err(|error| anyhow::anyhow!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))?;
+    let mut filter = EnvFilter::builder().parse(&telemetry.log).map_err(|error| {
+        SettingError::new(format!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))
+    })?;
     // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
     for quiet in ["ureq=warn", "ureq_proto=warn"] {
         filter = filter.add_directive(quiet.parse()?);
@@ -106,7 +108,7 @@ where
         .otlp_endpoint
         .as_ref()
         .map(|endpoint| endpoint.expose().trim())
-        .filter(|endpoint| !endpoint.is_empty());
+        .filter(|endpoint| !endpoint.is_empty() && !variables::is_switched_off(variables::from_environment));
     let provider = endpoint.map(|endpoint| export::provider(endpoint, role)).transpose()?;
     match &provider {
         Some(provider) => layers.push(export::layer(provider).with_filter(own()).boxed()),

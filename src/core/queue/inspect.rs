@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use anyhow::Context as _;
-
 use super::{RESPONSE_TIMEOUT, connection_config};
 use crate::config;
 
@@ -34,7 +32,9 @@ pub async fn inspect(redis: &config::Redis) -> anyhow::Result<Facts> {
     let asked = async {
         let client = super::client(redis)?;
         let config = connection_config(RESPONSE_TIMEOUT);
-        let mut conn = client.get_multiplexed_async_connection_with_config(&config).await.context("no connection")?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        // The error's own text has its causes.
+        let mut conn = connected.map_err(|error| anyhow::anyhow!("no connection: {error}"))?;
         let mut text = String::new();
         for section in ["server", "replication", "memory", "persistence"] {
             text += &redis::cmd("INFO").arg(section).query_async::<String>(&mut conn).await?;

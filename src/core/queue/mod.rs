@@ -30,7 +30,7 @@ use super::{
     model::{Priority, TaskId, WorkerId},
 };
 use crate::{
-    config,
+    config::{self, SettingError},
     metrics::{Metrics, Pool as PoolName, PoolNumbers},
     telemetry::calls::Server,
 };
@@ -138,7 +138,7 @@ impl Queue {
         let client = client(redis)?;
         let manager =
             Manager::new_with_config(client.get_connection_info().clone(), connection_config(RESPONSE_TIMEOUT))
-                .map_err(|_| anyhow::anyhow!("REDIS_URL is not a Redis URL"))?;
+                .map_err(|_| SettingError::new("REDIS_URL is not a Redis URL"))?;
         let pool = Pool::builder(manager)
             .max_size(4)
             .wait_timeout(Some(RESPONSE_TIMEOUT))
@@ -325,11 +325,11 @@ impl Queue {
 }
 
 /// The client, by these settings.
-fn client(redis: &config::Redis) -> anyhow::Result<Client> {
+fn client(redis: &config::Redis) -> Result<Client, SettingError> {
     let url = redis.redis_url.expose();
     let info = url.into_connection_info().map_err(|_| {
-        anyhow::anyhow!(
-            "REDIS_URL is not a Redis URL: write redis://user:password@host:port/database, or rediss:// for TLS"
+        SettingError::new(
+            "REDIS_URL is not a Redis URL: write redis://user:password@host:port/database, or rediss:// for TLS",
         )
     })?;
     // Without these a connection that leads nowhere any more is never noticed by who only listens on it.
@@ -339,11 +339,14 @@ fn client(redis: &config::Redis) -> anyhow::Result<Client> {
     let client = match &redis.redis_ca {
         None => Client::open(info),
         Some(file) => {
-            let root = std::fs::read(file).with_context(|| format!("APP_REDIS_CA: cannot read {}", file.display()))?;
+            let unreadable =
+                |error| SettingError::new(format!("APP_REDIS_CA: cannot read {}: {error}", file.display()));
+            let root = std::fs::read(file).map_err(unreadable)?;
             Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root) })
         }
     };
-    client.map_err(|error| anyhow::anyhow!("REDIS_URL, or APP_REDIS_CA, cannot be used: {}", error.category()))
+    client
+        .map_err(|error| SettingError::new(format!("REDIS_URL, or APP_REDIS_CA, cannot be used: {}", error.category())))
 }
 
 /// Where it is, for traces.

@@ -19,7 +19,10 @@ use super::{
     STATEMENT_TIMEOUT, StoreError,
     secure::{self, Secure},
 };
-use crate::{config, telemetry::calls::Server};
+use crate::{
+    config::{self, SettingError},
+    telemetry::calls::Server,
+};
 
 /// A dead server is noticed within this time: at connect, and by unanswered packets on an open connection.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,10 +47,12 @@ pub(super) struct Target {
 }
 
 /// Reads the URL and adds what every connection of this project has.
-pub(super) fn parse(postgres: &config::Postgres) -> anyhow::Result<Target> {
+pub(super) fn parse(postgres: &config::Postgres) -> Result<Target, SettingError> {
     let (mut config, secure) = secure::parse(postgres.database_url.expose())?;
     if config.get_hosts().is_empty() {
-        anyhow::bail!("DATABASE_URL names no host: write postgresql://user:password@host:port/database");
+        return Err(SettingError::new(
+            "DATABASE_URL names no host: write postgresql://user:password@host:port/database",
+        ));
     }
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(NETWORK_TIMEOUT);

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use anyhow::{Context as _, bail};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::{
@@ -18,7 +17,10 @@ use tokio_postgres::{
 use tokio_rustls::{TlsConnector, client, rustls::pki_types::ServerName};
 use url::Url;
 
-use crate::tls::{self, Check, Roots};
+use crate::{
+    config::SettingError,
+    tls::{self, Check, Roots},
+};
 
 /// How connections are made, and what of the server is checked.
 #[derive(Clone)]
@@ -27,7 +29,7 @@ pub(super) struct Secure {
 }
 
 /// Takes what is about TLS out of a URL, which tokio-postgres knows a part of only, and leaves the rest to it.
-pub(super) fn parse(url: &str) -> anyhow::Result<(Config, Secure)> {
+pub(super) fn parse(url: &str) -> Result<(Config, Secure), SettingError> {
     let (rest, mode, roots) = split(url);
     let (mode, check) = match mode.as_deref() {
         Some("disable") => (SslMode::Disable, Check::Nothing),
@@ -38,11 +40,13 @@ pub(super) fn parse(url: &str) -> anyhow::Result<(Config, Secure)> {
         Some("verify-ca") => (SslMode::Require, Check::Authority),
         Some("verify-full") => (SslMode::Require, Check::AuthorityAndName),
         Some(other) => {
-            bail!("DATABASE_URL has sslmode={other}: write disable, prefer, require, verify-ca or verify-full")
+            return Err(SettingError::new(format!(
+                "DATABASE_URL has sslmode={other}: write disable, prefer, require, verify-ca or verify-full"
+            )));
         }
     };
     let mut config: Config = rest.parse().map_err(|_| {
-        anyhow::anyhow!("DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database")
+        SettingError::new("DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database")
     })?;
     config.ssl_mode(mode);
     let roots = match roots.as_deref() {
@@ -50,7 +54,8 @@ pub(super) fn parse(url: &str) -> anyhow::Result<(Config, Secure)> {
         Some(path) if path == Path::new("system") => Roots::Web,
         Some(path) => Roots::File(path),
     };
-    let settings = tls::client(check, roots).context("sslrootcert of DATABASE_URL")?;
+    let settings =
+        tls::client(check, roots).map_err(|why| SettingError::new(format!("sslrootcert of DATABASE_URL: {why:#}")))?;
     Ok((config, Secure { connector: TlsConnector::from(settings) }))
 }
 

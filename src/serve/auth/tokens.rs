@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
@@ -27,7 +27,7 @@ use tokio::{
 
 use super::signatures;
 use crate::{
-    config,
+    config::{self, SettingError},
     core::model::Role,
     tasks::outbound::{Endpoint, Limits, Request},
 };
@@ -128,24 +128,18 @@ struct Claims {
 impl Tokens {
     /// Reads the settings and, for the first time, the keys. `None` where no issuer is set.
     pub async fn new(settings: &config::Tokens) -> anyhow::Result<Option<Arc<Self>>> {
-        let (Some(issuer), Some(audience), Some(jwks)) =
-            (settings.jwt_issuer.clone(), settings.jwt_audience.clone(), settings.jwt_jwks.clone())
-        else {
-            if settings.jwt_issuer.is_some() || settings.jwt_audience.is_some() || settings.jwt_jwks.is_some() {
-                bail!("APP_JWT_ISSUER, APP_JWT_AUDIENCE and APP_JWT_JWKS go together: set all three, or none");
-            }
-            return Ok(None);
-        };
+        let Some((issuer, audience, jwks)) = settings.required()? else { return Ok(None) };
         signatures::install();
         let jwks = jwks.expose();
         let source = if jwks.starts_with("http://") || jwks.starts_with("https://") {
-            Source::Url(Box::new(Endpoint::new(jwks).context("APP_JWT_JWKS")?))
+            let endpoint = Endpoint::new(jwks).map_err(|why| SettingError::new(format!("APP_JWT_JWKS: {why}")))?;
+            Source::Url(Box::new(endpoint))
         } else {
             Source::File(jwks.to_owned())
         };
         let tokens = Arc::new(Self {
-            issuer,
-            audience,
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
             role_claim: settings.jwt_role_claim.clone(),
             source,
             keys: RwLock::default(),
@@ -155,7 +149,9 @@ impl Tokens {
         let first = tokens.clone().refresh(Instant::now()).await;
         match (&tokens.source, first) {
             // A file that cannot be read is a mistake; a provider may be back in a minute.
-            (Source::File(_), Err(error)) => return Err(error.context("APP_JWT_JWKS")),
+            (Source::File(_), Err(error)) => {
+                return Err(SettingError::new(format!("APP_JWT_JWKS: {error:#}")).into());
+            }
             (Source::Url(_), Err(error)) => tracing::warn!("the keys of APP_JWT_JWKS cannot be read yet: {error:#}"),
             (_, Ok(_)) => {}
         }

@@ -46,7 +46,7 @@ struct Entry {
     #[serde(default)]
     description: String,
     command: Vec<String>,
-    input_schema: Value,
+    input_schema: Option<Value>,
     queue: Option<String>,
     max_attempts: Option<i32>,
     backoff: Option<String>,
@@ -98,11 +98,16 @@ fn command(name: &str, entry: Entry, folder: &Path) -> Result<Command, (String, 
     if entry.command.first().is_none_or(String::is_empty) {
         return Err((".command".into(), "must begin with a program: [\"python3\", \"work.py\"]".into()));
     }
+    let Some(input_schema) = entry.input_schema else {
+        let why =
+            "is missing: the JSON Schema of the input. One that takes any object: input_schema = { type = \"object\" }";
+        return Err((".input_schema".into(), why.into()));
+    };
     let policy = RetryPolicy::default();
     let declaration = Declaration {
         name: name.to_owned(),
         description: entry.description,
-        input_schema: entry.input_schema,
+        input_schema,
         queue: entry.queue.unwrap_or_else(|| "default".to_owned()),
         retry: RetryPolicy {
             max_attempts: entry.max_attempts.unwrap_or(policy.max_attempts),
@@ -233,5 +238,10 @@ mod tests {
             let told = error(&text);
             assert!(told.contains(place) && told.contains(words), "{change} -> {to}: {told}");
         }
+        let told = error("[tasks.t]\ncommand = [\"sh\"]");
+        assert!(
+            told.starts_with("tasks.t.input_schema: is missing") && told.contains("{ type = \"object\" }"),
+            "{told}"
+        );
     }
 }
