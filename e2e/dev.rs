@@ -60,6 +60,7 @@ fn leave(mut app: App, folder: &Path) {
     assert_eq!(app.wait_exit(START).code(), Some(0));
     assert!(servers.iter().all(|pid| kill(*pid, None).is_err()), "dev ended before its servers");
     assert!(pid_files(folder).iter().all(|file| !file.exists()));
+    assert!(["database-url", "redis-url"].iter().all(|name| !folder.join(".dev").join(name).exists()));
 }
 
 #[test]

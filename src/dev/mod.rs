@@ -23,6 +23,9 @@ use crate::config::{self, Secret};
 use place::Place;
 use process::Server;
 
+/// The files that say how to reach the private servers.
+const DATABASE_URL: &str = "database-url";
+const REDIS_URL: &str = "redis-url";
 /// Connections of the pool in `dev`: serve and work share it.
 const POSTGRES_POOL: u16 = 10;
 
@@ -63,7 +66,7 @@ impl Servers {
             None => {
                 let (server, url) = postgres::start(&self.place).await?;
                 self.running.push(server);
-                let file = self.place.write_url("database-url", &url)?;
+                let file = self.place.write_url(DATABASE_URL, &url)?;
                 self.described.push(format!("PostgreSQL   psql \"$(cat {})\"", file.display()));
                 Secret::from(url)
             }
@@ -73,7 +76,7 @@ impl Servers {
             None => {
                 let (server, url) = redis::start(&self.place).await?;
                 self.running.push(server);
-                let file = self.place.write_url("redis-url", &url)?;
+                let file = self.place.write_url(REDIS_URL, &url)?;
                 self.described.push(format!("Redis        redis-cli -u \"$(cat {})\"", file.display()));
                 Secret::from(url)
             }
@@ -99,10 +102,13 @@ impl Servers {
         futures_util::future::select_all(ends).await.0
     }
 
-    /// Stops what runs, the last started first, and waits for it.
+    /// Stops what runs, the last started first, and waits for it. What leads to them goes with them.
     pub async fn stop(&mut self) {
         while let Some(server) = self.running.pop() {
             server.stop().await;
+        }
+        for name in [DATABASE_URL, REDIS_URL] {
+            self.place.forget_url(name);
         }
     }
 }

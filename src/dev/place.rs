@@ -57,6 +57,15 @@ impl Place {
         Ok(path)
     }
 
+    /// Takes it away again, if it is there.
+    pub fn forget_url(&self, name: &str) {
+        if let Err(error) = fs::remove_file(self.folder.join(name))
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, name, "the file stays, and leads nowhere");
+        }
+    }
+
     /// Writes a file for the servers' user alone.
     pub fn write_for_servers(&self, path: &Path, text: &str) -> anyhow::Result<()> {
         write_private(path, text, self.user)
