@@ -41,7 +41,12 @@ fn what_the_server_says() {
     let done = house.run(&["submit", "web_scrape", "uri=x"]);
     assert_eq!(done.code, Some(6));
     assert!(done.stderr.contains("/uri") && done.stderr.contains("/url"), "{}", done.stderr);
-    assert_eq!(house.run(&["submit", "no_such_type"]).code, Some(6));
+    let done = house.run(&["submit", "no_such_type"]);
+    assert_eq!(done.code, Some(6));
+    assert!(done.stderr.contains("no_such_type") && done.stderr.contains("'app types'"), "{}", done.stderr);
+    let done = run_at(&house.api.url("/elsewhere"), &["list"]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("APP_URL"), "{}", done.stderr);
     assert_eq!(house.run(&["types", "no_such_type"]).code, Some(6));
 
     let id = house.submit(&["vector_processing", "vector_data=[1]", "duration=0", "--key", "k"]);
@@ -135,6 +140,20 @@ fn bad_usage() {
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{arguments:?}: {}", done.output());
         assert!(done.stderr.contains("error: "), "{arguments:?}: {}", done.stderr);
     }
+}
+
+#[test]
+fn a_token_that_no_header_can_carry_is_named() {
+    let server = HttpServer::start(|_, _| Reply::Whole(200, vec![], b"[]".to_vec()));
+    for token in ["a\nb", "ä", "a b"] {
+        let done = run_at(&server.url(""), &["workers", "--token", token]);
+        assert_eq!(done.code, Some(2), "{token:?}: {}", done.output());
+        assert!(done.stderr.contains("APP_TOKEN"), "{}", done.stderr);
+    }
+    assert!(server.requests().is_empty());
+    let done = run_at(&server.url(""), &["workers", "--token", "key\n"]);
+    assert_eq!(done.code, Some(0), "as a file ends: {}", done.output());
+    assert_eq!(server.requests()[0].header("authorization"), Some("Bearer key"));
 }
 
 #[test]

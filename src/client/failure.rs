@@ -7,6 +7,13 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 
+/// What this program says to a problem beside what the API says to all programs, by its code.
+const HINTS: [(&str, &str); 3] = [
+    ("path_not_found", "is --url (APP_URL) right, and as new as this program?"),
+    ("unauthenticated", "give a key with APP_TOKEN (--token): an administrator makes one with 'app keys create'"),
+    ("unknown_task_type", "'app types' lists them"),
+];
+
 /// One failure.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -66,8 +73,11 @@ impl Failure {
         if let Some(detail) = problem.detail {
             message = format!("{message}: {detail}");
         }
-        let code = problem.code.map(|code| format!(" {code}")).unwrap_or_default();
+        let code = problem.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
         message = format!("{message} ({status}{code})");
+        if let Some((_, hint)) = HINTS.iter().find(|(known, _)| problem.code.as_deref() == Some(known)) {
+            message = format!("{message}\n  {hint}");
+        }
         // A single one is what the detail says.
         for finding in problem.errors.iter().filter(|_| problem.errors.len() > 1) {
             message = format!("{message}\n  {}  {}", finding.pointer, finding.detail);
@@ -126,6 +136,14 @@ mod tests {
             "The input is invalid: 2 parts are wrong (422 invalid_input)\n  /url  is missing\n  /uri  unknown"
         );
         assert_eq!(failure.json(), body);
+    }
+
+    #[test]
+    fn what_to_do_here_is_told_beside() {
+        for (code, hint) in HINTS {
+            let failure = Failure::of_answer(422, &json!({"title": "No", "code": code}).to_string());
+            assert_eq!(failure.message, format!("No (422 {code})\n  {hint}"));
+        }
     }
 
     #[test]

@@ -187,7 +187,19 @@ impl Session {
         };
         let screen = common.screen();
         let patience = common.retry_for.unwrap_or(USUAL_PATIENCE);
-        Ok(Self { api: Arc::new(Api::new(url, common.token.clone(), patience, screen)), screen, again })
+        let token = common.token.as_ref().map(usable).transpose()?;
+        Ok(Self { api: Arc::new(Api::new(url, token, patience, screen)), screen, again })
+    }
+}
+
+/// The token without the line break that a file ends with. What no header can carry is refused here, by its name.
+fn usable(token: &Secret) -> Result<Secret, Failure> {
+    let token = token.expose().trim();
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token.to_owned().into()),
+        false => Err(Failure::usage(
+            "--token (APP_TOKEN) is no key and no token: it has a blank, a line break or a letter outside of ASCII",
+        )),
     }
 }
 

@@ -34,6 +34,8 @@ pub const DEFAULT_TYPE: &str = "vector_processing";
 /// Deliveries that may be lost with their worker between two checkpoints, where the submitter says nothing.
 const DEFAULT_MAX_LOST: i32 = 3;
 
+/// A task type that nobody knows is repeated up to this length, in bytes.
+const LONGEST_SHOWN: usize = 64;
 /// Bodies of one batch.
 pub const LARGEST_BATCH: usize = 1_000;
 /// Bytes of a batch.
@@ -252,7 +254,8 @@ pub fn new_task(registry: &Registry, caller: &Caller, body: &str) -> Result<NewT
     let invalid = |findings| Unacceptable { code: Code::InvalidInput, findings, unknown_type: false };
     let parts = Parts::split(body).map_err(invalid)?;
     let Some(kind) = registry.get(&parts.task_type) else {
-        let detail = "names no task type of this server: GET /task-types lists them".to_owned();
+        let name = (parts.task_type.len() <= LONGEST_SHOWN).then(|| format!("{:?} ", parts.task_type));
+        let detail = name.unwrap_or_default() + "names no task type of this server: GET /task-types lists them";
         let findings = vec![Finding { pointer: "/task_type".into(), detail }];
         return Err(Unacceptable { code: Code::UnknownTaskType, findings, unknown_type: true });
     };

@@ -121,7 +121,7 @@ pub fn problems() -> Map<String, Value> {
                 Problem::invalid(*code, vec![Finding { pointer: "/url".to_owned(), detail }])
             }
             Code::UnknownTaskType => {
-                let detail = "names no task type of this server: GET /task-types lists them".to_owned();
+                let detail = "\"resise\" names no task type of this server: GET /task-types lists them".to_owned();
                 Problem::invalid(*code, vec![Finding { pointer: "/task_type".to_owned(), detail }])
             }
             Code::InvalidJson => {
