@@ -360,6 +360,26 @@ fn a_program_sees_its_own_environment_and_nothing_of_the_workers() {
 }
 
 #[test]
+fn what_is_too_deep_is_told_in_the_task() {
+    const DEEP: &str =
+        r#"printf '{"%s":' "$1"; yes '[' | head -n "$2" | tr -d '\n'; yes ']' | head -n "$2" | tr -d '\n'; echo '}'"#;
+    let deep = |key: &str, levels: u32| format!("deep() {{ {DEEP}; }}\ndeep {key} {levels}\n");
+    let resumed = "read -r told\ncase $told in *'\"checkpoint\":[[['*) echo '{\"result\":7}'; exit 0;; esac\n";
+    let file = tasks(&[
+        ("saves", &format!("{resumed}{}exit 75", deep("checkpoint", 127)), "max_attempts = 2\nbackoff = \"1ms\""),
+        ("saves_too_much", &(deep("checkpoint", 128) + "exec sleep 60"), ""),
+        ("returns", &deep("result", 20_000), ""),
+    ]);
+    let stage = stage(&file, &[]);
+    let saved = stage.client.submit(&json!({"task_type": "saves"}));
+    assert_eq!(stage.client.wait_final(&saved, LONG)["result"], 7);
+    let (code, message) = error_of(&stage.client, "saves_too_much");
+    assert!(code == "checkpoint_too_large" && message.contains("128 levels"), "{code}: {message}");
+    let (code, message) = error_of(&stage.client, "returns");
+    assert!(code == "not_storable" && message.contains("stack depth"), "{code}: {message}");
+}
+
+#[test]
 fn a_file_that_is_wrong_is_refused_at_the_start() {
     let folder = new_folder("tasks");
     let file = folder.join("tasks.toml");

@@ -180,12 +180,12 @@ impl Context {
     }
 
     /// Saves a position that the next delivery can go on from. The latest one wins; it is durable within a tenth of
-    /// a second, and in any case before the task is handed back to be run elsewhere. One of more than 1 MiB of JSON
-    /// fails the task for good, as `checkpoint_too_large`: it holds a position, and what belongs to it lies elsewhere.
+    /// a second, and in any case before the task is handed back to be run elsewhere. One of more than 1 MiB of JSON,
+    /// or of more than 127 levels, fails the task for good, as `checkpoint_too_large`: it holds a position, and what belongs to it lies elsewhere.
     pub fn checkpoint<T: Serialize>(&self, position: &T) -> Result<(), Failure> {
         let text = serde_json::value::to_raw_value(position)
             .map_err(|error| Failure::fatal("checkpoint", format!("the checkpoint is not JSON: {error}")))?;
-        allowance::checkpoint(text.get().len())?;
+        allowance::checkpoint(text.get())?;
         self.attempt.outbox.put(|pending| pending.checkpoint = Some(text));
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::core::{
-    model::{Priority, TaskError, TaskId},
+    model::{Priority, TaskError, TaskId, allowance::error_text},
     store::{Ending, Finish, Report},
 };
 
@@ -114,7 +114,7 @@ impl Unwritten {
         let refused_before = |finish: &Finish| matches!(&finish.ending, Ending::Failed(error) if error.code == CODE);
         ended.finish = ended.finish.take().filter(|finish| !refused_before(finish)).map(|finish| {
             let Report { id, delivery, .. } = finish.report;
-            let message = "what the task returned or reported cannot be stored".to_owned();
+            let message = error_text(&format!("what the task returned or reported cannot be stored: {why}"));
             let error = TaskError { code: CODE.to_owned(), message, retryable: false, attempt: ended.attempt };
             Finish {
                 report: Report { id, delivery, progress: None, checkpoint: None, lines: Vec::new() },

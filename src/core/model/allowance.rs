@@ -12,6 +12,8 @@ const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
 const MAX_LINE_BYTES: usize = 8 * 1024;
 /// A checkpoint is a position and not the data: it is written again and again.
 pub(crate) const MAX_CHECKPOINT_BYTES: usize = 1024 * 1024;
+/// A deeper one could not be read back: serde_json ends at 128 levels, and PostgreSQL at some thousands.
+const MAX_CHECKPOINT_DEPTH: usize = 127;
 /// Longer texts of errors are cut.
 const MAX_ERROR_BYTES: usize = 4 * 1024;
 
@@ -74,21 +76,45 @@ pub(crate) struct TooLarge {
     pub(crate) message: String,
 }
 
-/// Whether a checkpoint of so many bytes of JSON may be kept.
-pub(crate) fn checkpoint(bytes: usize) -> Result<(), TooLarge> {
-    within("checkpoint_too_large", "checkpoint", bytes, MAX_CHECKPOINT_BYTES)
+/// Whether a checkpoint may be kept. `json` is JSON.
+pub(crate) fn checkpoint(json: &str) -> Result<(), TooLarge> {
+    const CODE: &str = "checkpoint_too_large";
+    within(CODE, "checkpoint", json.len(), "bytes", MAX_CHECKPOINT_BYTES)?;
+    within(CODE, "checkpoint", depth(json), "levels", MAX_CHECKPOINT_DEPTH)
 }
 
 /// Whether a result of so many bytes of JSON may be kept, where `most` are allowed (`APP_MAX_RESULT`).
 pub(crate) fn result(bytes: usize, most: usize) -> Result<(), TooLarge> {
-    within("result_too_large", "result", bytes, most)
+    within("result_too_large", "result", bytes, "bytes", most)
 }
 
-fn within(code: &'static str, what: &str, bytes: usize, most: usize) -> Result<(), TooLarge> {
-    match bytes <= most {
+fn within(code: &'static str, what: &str, number: usize, unit: &str, most: usize) -> Result<(), TooLarge> {
+    match number <= most {
         true => Ok(()),
-        false => Err(TooLarge { code, message: format!("the {what} has {bytes} bytes, and may have {most} at most") }),
+        false => {
+            Err(TooLarge { code, message: format!("the {what} has {number} {unit}, and may have {most} at most") })
+        }
     }
+}
+
+/// How many arrays and objects are open at most at a time, in a text that is JSON.
+fn depth(json: &str) -> usize {
+    let (mut open, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                open += 1;
+                most = most.max(open);
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 #[cfg(test)]
@@ -110,6 +136,24 @@ mod tests {
             assert_eq!(lines.len(), expected);
             let marks: Vec<_> = lines.iter().filter(|line| line.message == last_words()).collect();
             assert!(marks.len() == 1 && lines.last().is_some_and(|line| line.level == Level::Warning));
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_as_deep_as_it_can_be_read_back() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(checkpoint(&nested(MAX_CHECKPOINT_DEPTH)).is_ok());
+        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_CHECKPOINT_DEPTH)).is_ok());
+        let refused = checkpoint(&nested(MAX_CHECKPOINT_DEPTH + 1)).unwrap_err();
+        assert_eq!((refused.code, refused.message.contains("128 levels")), ("checkpoint_too_large", true));
+        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_CHECKPOINT_DEPTH + 1)).is_err());
+    }
+
+    #[test]
+    fn brackets_in_texts_do_not_count() {
+        for (json, levels) in [("1", 0), ("[]", 1), (r#"{"[":["]\"[["]}"#, 2), (r#"["\\",[{}]]"#, 3), ("[[],[[]]]", 3)]
+        {
+            assert_eq!(depth(json), levels, "{json}");
         }
     }
 

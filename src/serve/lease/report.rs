@@ -83,7 +83,7 @@ pub async fn log(Call { holder, body }: Call<LogBody>) -> Result<HttpResponse, P
 /// `POST /tasks/{id}/lease/checkpoint`. One that is too large ends the task, as it does everywhere.
 pub async fn checkpoint(Call { holder, body }: Call<CheckpointBody>) -> Result<HttpResponse, Problem> {
     let standing = holder.held().await?;
-    if let Err(too_large) = allowance::checkpoint(body.checkpoint.get().len()) {
+    if let Err(too_large) = allowance::checkpoint(body.checkpoint.get()) {
         let detail = format!("The task has failed: {}.", too_large.message);
         holder.end(&standing, failed(too_large, &standing)).await?;
         return Err(lost(detail));

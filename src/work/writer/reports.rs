@@ -129,23 +129,14 @@ impl Desk {
         let reports: Vec<(&Report, Option<i32>)> = batch.iter().map(Doubtful::as_sent).collect();
         match self.worker.core.store.record(&reports).await {
             Ok(written) => {
-                let by_id: HashMap<TaskId, &Written> = written.iter().map(|written| (written.id, written)).collect();
-                for doubtful in batch {
-                    match by_id.get(&doubtful.report.id) {
-                        Some(written) => doubtful.note(written),
-                        None => self.doubtful.push(doubtful),
-                    }
-                }
-                let changed = written.iter().map(|written| (written.id, written.version)).collect();
-                self.worker.core.queue.outlet().changed(changed);
+                self.settle_reports(batch, &written);
                 Ok(())
             }
             Err(StoreError::Refused(why)) => {
                 // A failing report never fails a task: leave out what PostgreSQL refuses, one by one.
                 for doubtful in batch {
                     match self.worker.core.store.record(&[doubtful.as_sent()]).await {
-                        Ok(written) if written.is_empty() => self.doubtful.push(doubtful),
-                        Ok(written) => written.iter().for_each(|written| doubtful.note(written)),
+                        Ok(written) => self.settle_reports(vec![doubtful], &written),
                         Err(StoreError::Refused(_)) => {
                             tracing::error!(task.id = %doubtful.report.id, "a report was refused and is left out: {why}");
                         }
@@ -168,6 +159,18 @@ impl Desk {
                 Err(error)
             }
         }
+    }
+
+    /// These reports are written, but for those that were no longer this worker's or arrived before.
+    fn settle_reports(&mut self, batch: Vec<Doubtful>, written: &[Written]) {
+        let by_id: HashMap<TaskId, &Written> = written.iter().map(|written| (written.id, written)).collect();
+        for doubtful in batch {
+            match by_id.get(&doubtful.report.id) {
+                Some(written) => doubtful.note(written),
+                None => self.doubtful.push(doubtful),
+            }
+        }
+        self.worker.core.queue.outlet().changed(written.iter().map(|written| (written.id, written.version)).collect());
     }
 
     /// A running delivery whose row is no longer its own: it must stop.
