@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Deployment, LONG, Stopwatch, raw_request, until};
+use crate::harness::{App, Deployment, LONG, Stopwatch, raw_request, until};
 
 /// What is promised for a key that is revoked.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
@@ -154,6 +154,9 @@ fn headers_that_are_no_key() {
         "GET /tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\nauthorization: Bearer {key}\r\n\r\n"
     );
     assert_eq!(raw_request(serve.address(), twice.as_bytes()).unwrap().status, 401);
+    let list =
+        App::run(&["list"], &[("APP_URL".to_owned(), client.url("")), ("APP_TOKEN".to_owned(), "lrk_no".to_owned())]);
+    assert!(list.code == Some(7) && list.stderr.contains("APP_TOKEN"), "{}", list.output());
     // A large body with a bad key is answered, and not cut off.
     let body = format!("{{\"vector_data\":[1],\"metadata\":{{\"a\":\"{}\"}}}}", "x".repeat(900_000));
     client.with_key("nonsense").post("/tasks", body, &[]).expect(401);

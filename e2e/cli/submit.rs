@@ -86,11 +86,12 @@ fn the_same_key_is_sent_with_every_try() {
 #[test]
 fn a_token_is_sent_and_never_shown() {
     let server =
-        HttpServer::start(|_, _| Reply::Whole(401, vec![], br#"{"code":"unauthenticated","title":"No"}"#.to_vec()));
+        HttpServer::start(|_, _| Reply::Whole(401, vec![], br#"{"code":"unauthorized","title":"No"}"#.to_vec()));
     let done = run_at(&server.url(""), &["list", "--token", "s3cret-token", "-v"]);
     assert_eq!(done.code, Some(7));
     assert_eq!(server.requests()[0].header("authorization"), Some("Bearer s3cret-token"));
     assert!(!done.output().contains("s3cret"), "{}", done.output());
+    assert!(done.stderr.contains("APP_TOKEN"), "{}", done.stderr);
     let help = crate::harness::App::run(&["list", "--help"], &[("APP_TOKEN".to_owned(), "s3cret-token".to_owned())]);
     assert!(!help.output().contains("s3cret"));
 }

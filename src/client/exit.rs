@@ -117,7 +117,7 @@ mod tests {
             (413, Some("body_too_large"), 6),
             (422, Some("unknown_task_type"), 6),
             (422, Some("idempotency_key_reused"), 8),
-            (401, Some("unauthenticated"), 7),
+            (401, Some("unauthorized"), 7),
             (403, None, 7),
             (404, Some("task_not_found"), 5),
             (410, Some("task_gone"), 5),

@@ -7,13 +7,6 @@ use serde_json::{Value, json};
 
 use super::exit::Exit;
 
-/// What this program says to a problem beside what the API says to all programs, by its code.
-const HINTS: [(&str, &str); 3] = [
-    ("path_not_found", "is --url (APP_URL) right, and as new as this program?"),
-    ("unauthenticated", "give a key with APP_TOKEN (--token): an administrator makes one with 'app keys create'"),
-    ("unknown_task_type", "'app types' lists them"),
-];
-
 /// One failure.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -73,11 +66,8 @@ impl Failure {
         if let Some(detail) = problem.detail {
             message = format!("{message}: {detail}");
         }
-        let code = problem.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
+        let code = problem.code.map(|code| format!(" {code}")).unwrap_or_default();
         message = format!("{message} ({status}{code})");
-        if let Some((_, hint)) = HINTS.iter().find(|(known, _)| problem.code.as_deref() == Some(known)) {
-            message = format!("{message}\n  {hint}");
-        }
         // A single one is what the detail says.
         for finding in problem.errors.iter().filter(|_| problem.errors.len() > 1) {
             message = format!("{message}\n  {}  {}", finding.pointer, finding.detail);
@@ -86,6 +76,21 @@ impl Failure {
             message = format!("{message}\n  request {id}");
         }
         Self { exit, message, problem: Some(body.to_owned()) }
+    }
+
+    /// The same, with what this program says to a problem beside what the API says to all programs. `again` is what a
+    /// command needs to reach the same server.
+    #[must_use]
+    pub fn with_hint(mut self, again: &str) -> Self {
+        let problem = self.problem.as_deref().and_then(|text| serde_json::from_str::<Problem>(text).ok());
+        let hint = match problem.and_then(|problem| problem.code).as_deref() {
+            Some("path_not_found") => "is --url (APP_URL) right, and the server as new as this program?".to_owned(),
+            Some("unauthorized") => "APP_TOKEN (--token) must hold a good key: 'app keys create' makes one".to_owned(),
+            Some("unknown_task_type") => format!("'app types{again}' lists them"),
+            _ => return self,
+        };
+        self.message = format!("{}\n{hint}", self.message);
+        self
     }
 
     /// The failure as one JSON object: the server's own, or one of the same shape.
@@ -140,10 +145,12 @@ mod tests {
 
     #[test]
     fn what_to_do_here_is_told_beside() {
-        for (code, hint) in HINTS {
-            let failure = Failure::of_answer(422, &json!({"title": "No", "code": code}).to_string());
-            assert_eq!(failure.message, format!("No (422 {code})\n  {hint}"));
-        }
+        let told = |code: &str| {
+            let problem = json!({"title": "No", "code": code}).to_string();
+            Failure::of_answer(422, &problem).with_hint(" --url http://x").message
+        };
+        assert_eq!(told("unknown_task_type"), "No (422 unknown_task_type)\n'app types --url http://x' lists them");
+        assert_eq!(told("invalid_input"), "No (422 invalid_input)");
     }
 
     #[test]

@@ -228,7 +228,11 @@ impl<C: Args> Of<C> {
     fn run(self, before: Common, command: impl FnOnce(C, Session) -> Result<Exit, Failure>) -> ExitCode {
         let common = before.and(self.common);
         let screen = common.screen();
-        ended(&screen, Session::open(&common).and_then(|session| command(self.command, session)))
+        let done = Session::open(&common).and_then(|session| {
+            let again = session.again.clone();
+            command(self.command, session).map_err(|failure| failure.with_hint(&again))
+        });
+        ended(&screen, done)
     }
 }
 
