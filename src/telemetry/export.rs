@@ -1,7 +1,7 @@
 //! Export: spans to a collector, OTLP over HTTP with protobuf bodies, from a thread of its own.
 //!
-//! The standard variables of the OpenTelemetry SDK are read by its own code: `OTEL_TRACES_SAMPLER`,
-//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.
+//! Of the standard variables the SDK's own code reads `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`,
+//! `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; [`variables`](super::variables) has the others.
 
 use std::{
     pin::Pin,
@@ -19,16 +19,12 @@ use opentelemetry_sdk::{
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::Registry;
 
-use super::variables::from_environment;
+use super::variables::{MAX_BATCH_SIZE, MAX_QUEUE_SIZE, Number, SCHEDULE_DELAY, TIMEOUT, from_environment};
 use crate::config::SettingError;
 
 /// How long a process that leaves waits for its last spans.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one batch may take, where `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) says nothing else.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long spans wait for company, where `OTEL_BSP_SCHEDULE_DELAY` (milliseconds) says nothing else. The SDK's own five
-/// seconds are long for somebody who looks for the task that has just begun.
-const SCHEDULE_DELAY: Duration = Duration::from_secs(1);
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 /// A collector that stays away is reported this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// What a collector answers is a few bytes; more is not read.
@@ -36,25 +32,30 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// A provider whose spans go to the collector at this base URL.
 pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerProvider> {
-    let timeout = from_environment("OTEL_EXPORTER_OTLP_TIMEOUT")
-        .and_then(|milliseconds| milliseconds.trim().parse().ok())
-        .map_or(EXPORT_TIMEOUT, Duration::from_millis);
+    let timeout = Duration::from_millis(TIMEOUT.read(from_environment));
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(CollectorClient::new(timeout))
         .with_protocol(Protocol::HttpBinary)
         .with_timeout(timeout);
     // A value set here would win over the variable for traces alone, which is the more exact of the two.
-    if from_environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_none() {
+    let own_endpoint = from_environment(TRACES_ENDPOINT).is_some();
+    if !own_endpoint {
         exporter = exporter.with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
     }
     let exporter = exporter.build().map_err(|_| {
-        SettingError::new("OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318")
+        SettingError::new(match own_endpoint {
+            true => format!("{TRACES_ENDPOINT} is not a URL that takes spans: write http://host:4318/v1/traces"),
+            false => {
+                "OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318".to_owned()
+            }
+        })
     })?;
-    let mut batches = BatchConfigBuilder::default();
-    if from_environment("OTEL_BSP_SCHEDULE_DELAY").is_none() {
-        batches = batches.with_scheduled_delay(SCHEDULE_DELAY);
-    }
+    let size = |number: Number| usize::try_from(number.read(from_environment)).unwrap_or(usize::MAX);
+    let batches = BatchConfigBuilder::default()
+        .with_scheduled_delay(Duration::from_millis(SCHEDULE_DELAY.read(from_environment)))
+        .with_max_queue_size(size(MAX_QUEUE_SIZE))
+        .with_max_export_batch_size(size(MAX_BATCH_SIZE));
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
     Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource(role)).build())
 }

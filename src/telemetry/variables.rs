@@ -1,7 +1,7 @@
-//! Variables: the standard `OTEL_*` variables, which the SDK reads itself and whose mistakes it keeps to itself.
+//! Variables: the standard `OTEL_*` variables, where the SDK reads them and keeps mistakes to itself, or does not read them.
 //!
 //! The OpenTelemetry specification (Environment Variable Specification) has a value that is not understood ignored, with a
-//! warning. What this crate adds is the warning, and the two switches that the SDK does not know.
+//! warning.
 
 const SAMPLERS: [&str; 6] = [
     "always_on",
@@ -12,12 +12,34 @@ const SAMPLERS: [&str; 6] = [
     "parentbased_traceidratio",
 ];
 const PROTOCOL: &str = "http/protobuf";
-const NUMBERS: [&str; 4] = [
-    "OTEL_BSP_SCHEDULE_DELAY",
-    "OTEL_BSP_MAX_QUEUE_SIZE",
-    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-    "OTEL_EXPORTER_OTLP_TIMEOUT",
-];
+
+/// A whole number of at least 1, and what holds where there is none.
+pub(super) struct Number {
+    name: &'static str,
+    usual: u64,
+}
+
+/// Milliseconds that spans wait for company. The SDK's own five seconds are long for somebody who looks for the task that
+/// has just begun.
+pub(super) const SCHEDULE_DELAY: Number = Number { name: "OTEL_BSP_SCHEDULE_DELAY", usual: 1_000 };
+/// Spans that may wait.
+pub(super) const MAX_QUEUE_SIZE: Number = Number { name: "OTEL_BSP_MAX_QUEUE_SIZE", usual: 2_048 };
+/// Spans that are sent together.
+pub(super) const MAX_BATCH_SIZE: Number = Number { name: "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", usual: 512 };
+/// Milliseconds that one sending may take.
+pub(super) const TIMEOUT: Number = Number { name: "OTEL_EXPORTER_OTLP_TIMEOUT", usual: 5_000 };
+const NUMBERS: [Number; 4] = [SCHEDULE_DELAY, MAX_QUEUE_SIZE, MAX_BATCH_SIZE, TIMEOUT];
+
+impl Number {
+    /// What is set, where it is understood.
+    pub(super) fn read(&self, read: impl Fn(&str) -> Option<String>) -> u64 {
+        read(self.name).and_then(|text| positive(&text)).unwrap_or(self.usual)
+    }
+}
+
+fn positive(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|number| *number > 0)
+}
 
 /// Reads one; set to nothing it counts as not set, as the specification has it.
 pub(super) fn from_environment(name: &str) -> Option<String> {
@@ -40,13 +62,22 @@ pub(super) fn ignored(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
             SAMPLERS.join(", ")
         ));
     }
-    let share = read("OTEL_TRACES_SAMPLER_ARG");
-    let is_share = |text: &String| text.parse::<f64>().is_ok_and(|share| (0.0..=1.0).contains(&share));
-    if sampler.ends_with("traceidratio") && !share.as_ref().is_some_and(is_share) {
-        let found = share.map_or("not set".to_owned(), |text| format!("{text:?}"));
-        lines.push(format!(
-            "OTEL_TRACES_SAMPLER_ARG is {found}, so that everything is recorded: write a share from 0 to 1, as 0.01"
-        ));
+    if sampler.ends_with("traceidratio") {
+        let share = read("OTEL_TRACES_SAMPLER_ARG");
+        let number = share.as_deref().map_or(Ok(f64::INFINITY), str::parse);
+        // As the SDK has it: what is no number is 1, and a number that is no share is the nearest one, NaN the 0.
+        let recorded = match number {
+            Ok(share) if (0.0..=1.0).contains(&share) => None,
+            Ok(share) if share > 1.0 => Some("everything"),
+            Ok(_) => Some("nothing"),
+            Err(_) => Some("everything"),
+        };
+        if let Some(recorded) = recorded {
+            let found = share.map_or("not set".to_owned(), |text| format!("{text:?}"));
+            lines.push(format!(
+                "OTEL_TRACES_SAMPLER_ARG is {found}, so that {recorded} is recorded: write a share from 0 to 1, as 0.01"
+            ));
+        }
     }
     for name in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
         if let Some(other) = read(name).filter(|protocol| protocol != PROTOCOL) {
@@ -55,14 +86,19 @@ pub(super) fn ignored(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
             ));
         }
     }
-    if let Some(other) = read("OTEL_TRACES_EXPORTER").filter(|exporter| exporter != "otlp") {
+    for name in ["OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"] {
+        if let Some(other) = read(name).filter(|compression| compression.trim() != "none") {
+            lines.push(format!("{name} is {other:?}, which is ignored: spans go as they are; write none"));
+        }
+    }
+    if let Some(other) = read("OTEL_TRACES_EXPORTER").filter(|exporter| exporter.trim() != "otlp") {
         lines.push(format!("OTEL_TRACES_EXPORTER is {other:?}, which is ignored: write otlp, or none"));
     }
-    for name in NUMBERS {
-        if let Some(text) = read(name)
-            && text.trim().parse::<u64>().ok().is_none_or(|number| number == 0)
-        {
-            lines.push(format!("{name} is {text:?}, which is ignored: write a whole number of at least 1"));
+    for Number { name, usual } in NUMBERS {
+        if let Some(text) = read(name).filter(|text| positive(text).is_none()) {
+            lines.push(format!(
+                "{name} is {text:?}, which is ignored ({usual} holds): write a whole number of at least 1"
+            ));
         }
     }
     lines
@@ -100,15 +136,26 @@ mod tests {
             ("OTEL_TRACES_EXPORTER", "zipkin", "otlp"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "abc", "at least 1"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "at least 1"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "5s", "at least 1"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "5s", "5000 holds"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "as they are"),
         ] {
             let lines = ignored(with(&[(name, value)]));
             assert!(matches!(lines.as_slice(), [line] if line.contains(words)), "{name}={value}: {lines:?}");
         }
-        for share in ["7", "-0.1", "NaN", "half"] {
+        for (share, recorded) in [("7", "everything"), ("half", "everything"), ("-0.1", "nothing"), ("NaN", "nothing")]
+        {
             let all = [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", share)];
-            assert_eq!(ignored(with(&all)).len(), 1, "{share}");
+            let lines = ignored(with(&all));
+            assert!(matches!(lines.as_slice(), [line] if line.contains(recorded)), "{share}: {lines:?}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_ignored_does_not_hold() {
+        for (text, number) in [("64", 64), (" 64 ", 64), ("0", 2_048), ("-1", 2_048), ("many", 2_048)] {
+            assert_eq!(MAX_QUEUE_SIZE.read(with(&[("OTEL_BSP_MAX_QUEUE_SIZE", text)])), number, "{text}");
+        }
+        assert_eq!(MAX_QUEUE_SIZE.read(|_| None), 2_048);
     }
 
     #[test]
