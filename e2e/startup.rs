@@ -142,10 +142,16 @@ fn settings_that_cannot_be() {
     let file = crate::harness::new_folder("settings").join("empty.pem");
     std::fs::write(&file, "").unwrap();
     let file = file.to_str().unwrap();
-    let cases: [(&str, &[Setting], &[&str]); 9] = [
+    let cases: [(&str, &[Setting], &[&str]); 11] = [
         ("serve", &[("APP_TLS_CERT", file), ("APP_TLS_KEY", file)], &["APP_TLS_CERT", file]),
         ("dev", &[("APP_TLS_CERT", file), ("APP_TLS_KEY", file)], &["APP_TLS_CERT", file]),
         ("serve", &[("APP_JWT_ISSUER", "x")], &["APP_JWT_AUDIENCE"]),
+        (
+            "serve",
+            &[("APP_JWT_ISSUER", "x"), ("APP_JWT_AUDIENCE", "x"), ("APP_JWT_JWKS", "/no/such/keys")],
+            &["APP_JWT_JWKS"],
+        ),
+        ("dev", &[("APP_VECTOR_SINK_URL", "ftp://x")], &["APP_VECTOR_SINK_URL"]),
         ("serve", &[("APP_TASKS", "/no/such/file")], &["APP_TASKS", "/no/such/file"]),
         ("work", &[("APP_TASKS", file), ("APP_VECTOR_SINK_URL", "ftp://x")], &["APP_VECTOR_SINK_URL"]),
         ("work", &[("RUST_LOG", "a=b=c")], &["RUST_LOG", "write info"]),

@@ -13,9 +13,9 @@ use crate::{
     config,
     core::{Core, store::migrate},
     dev, doctor,
-    serve::{self, Application},
+    serve::{Application, Entrance},
     shutdown::Shutdown,
-    tasks::{Registry, TaskTypes},
+    tasks::{Registry, TaskTypes, context::Tools},
     work::{self, Vitals},
 };
 
@@ -37,35 +37,41 @@ pub(super) struct DevRole {
     pub(super) telemetry: config::Telemetry,
 }
 
+/// What the settings alone make, before there are servers.
+struct Prepared {
+    /// As `serve` knows the types.
+    registry: Registry,
+    /// As `work` runs them.
+    runnable: Registry,
+    tools: Tools,
+    entrance: Entrance,
+}
+
 impl DevRole {
     pub(super) async fn run(self: Box<Self>, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
         self.work.check()?;
         doctor::doubts(&self.work).iter().for_each(|line| tracing::warn!("{line}"));
-        serve::check(&self.http)?;
         let registry = all_types(types, &self.tasks)?;
         let Some(runnable) = runnable(&registry, &self.work, &self.outbound, &stop).await? else { return Ok(()) };
+        let tools = tools(&self.work, &self.tasks, &self.outbound)?;
+        let Some(entrance) = unless_told(&stop, Entrance::prepare(self.http.clone())).await? else { return Ok(()) };
         let mut servers = dev::Servers::open(&self.servers)?;
-        let outcome = self.run_on(&mut servers, registry, runnable, &stop).await;
+        let prepared = Prepared { registry, runnable, tools, entrance };
+        let outcome = self.run_on(&mut servers, prepared, &stop).await;
         servers.stop().await;
         outcome
     }
 
-    async fn run_on(
-        &self,
-        servers: &mut dev::Servers,
-        registry: Registry,
-        runnable: Registry,
-        stop: &Shutdown,
-    ) -> anyhow::Result<()> {
+    async fn run_on(&self, servers: &mut dev::Servers, prepared: Prepared, stop: &Shutdown) -> anyhow::Result<()> {
+        let Prepared { registry, runnable, tools, entrance } = prepared;
         let connected = unless_told(stop, async {
             let (postgres, redis) = servers.start().await?;
             migrate::connect(&postgres).await?.run().await?;
             Core::connect(&postgres, &redis).await
         });
         let Some(core) = connected.await? else { return Ok(()) };
-        let tools = tools(&self.work, &self.tasks, &self.outbound)?;
         let application =
-            Application::build(core.clone(), Arc::new(registry), self.http.clone(), &self.admin, &self.tasks).await?;
+            Application::build(core.clone(), Arc::new(registry), entrance, &self.admin, &self.tasks).await?;
         let vitals = Vitals::default();
         let admin = Admin::open(&self.admin, &core, application.probes().and(vitals.probes()))?;
         print!("{}", first_steps(application.address(), servers));

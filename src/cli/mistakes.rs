@@ -39,10 +39,14 @@ fn lacks_only(error: &Error, argument: &str) -> bool {
 }
 
 fn explained(mut error: Error, whole: &Command) -> Error {
-    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
-        && let Some(safe) = without_password(value)
-    {
-        error.insert(ContextKind::InvalidValue, ContextValue::String(safe));
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
+        if let Some(ContextValue::String(written)) = error.get(kind)
+            && let Some(safe) = without_password(written)
+        {
+            error.insert(kind, ContextValue::String(safe));
+            // How to write it instead, with all of it.
+            error.remove(ContextKind::Suggested);
+        }
     }
     let arguments = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(name)) => Some(ContextValue::String(with_variable(name, whole))),
@@ -130,8 +134,14 @@ mod tests {
 
     #[test]
     fn a_password_is_not_repeated() {
-        let text = told(&["list", "--url=http://user:geheim@x"]);
-        assert!(text.contains("'http://…@x'") && !text.contains("geheim"), "{text}");
+        for words in [
+            &["list", "--url=http://user:geheim@x"][..],
+            &["migrate", "--database-url=y", "http://user:geheim@x"],
+            &["http://user:geheim@x"],
+        ] {
+            let text = told(words);
+            assert!(text.contains("http://…@x") && !text.contains("geheim"), "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     admin::Admin,
     config,
     core::Core,
-    serve::{self, Application},
+    serve::{Application, Entrance},
     shutdown::Shutdown,
     tasks::TaskTypes,
 };
@@ -35,11 +35,11 @@ pub(super) struct ServeRole {
 
 impl ServeRole {
     pub(super) async fn run(self, types: impl TaskTypes, stop: Shutdown) -> anyhow::Result<()> {
-        serve::check(&self.http)?;
         let registry = all_types(types, &self.tasks)?;
+        let Some(entrance) = unless_told(&stop, Entrance::prepare(self.http)).await? else { return Ok(()) };
         let Some(core) = unless_told(&stop, Core::connect(&self.postgres, &self.redis)).await? else { return Ok(()) };
         let application =
-            Application::build(core.clone(), Arc::new(registry), self.http, &self.admin, &self.tasks).await?;
+            Application::build(core.clone(), Arc::new(registry), entrance, &self.admin, &self.tasks).await?;
         tracing::info!(address = %application.address(), "serving");
         let admin = Admin::open(&self.admin, &core, application.probes())?;
         let outcome = application.run_until_stopped(stop).await;

@@ -77,7 +77,7 @@ use crate::{
     tasks::Registry,
     tls,
 };
-use auth::Auth;
+use auth::{Auth, tokens::Tokens};
 use hub::Hub;
 use lease::{bench::Bench, turns::Turns};
 use outlook::Outlook;
@@ -156,17 +156,26 @@ fn cut_off_when_stalled(connection: &dyn Any, _: &mut Extensions) {
     }
 }
 
-/// Refuses what can be seen to be wrong before anything is waited for.
-pub fn check(http: &config::Http) -> Result<(), SettingError> {
-    http.tokens.required()?;
-    tls_settings(http)?;
-    Ok(())
+/// Who comes in and how, as far as the settings alone say it: what is wrong with them is told before anything is waited for.
+pub struct Entrance {
+    http: config::Http,
+    tls: Option<ServerConfig>,
+    tokens: Option<Arc<Tokens>>,
 }
 
-fn tls_settings(http: &config::Http) -> Result<Option<ServerConfig>, SettingError> {
-    let (Some(certificate), Some(key)) = (&http.tls_cert, &http.tls_key) else { return Ok(None) };
-    let read = tls::server(certificate, key);
-    read.map(Some).map_err(|why| SettingError::new(format!("APP_TLS_CERT, APP_TLS_KEY: {why:#}")))
+impl Entrance {
+    /// Reads the certificate and the keys of the identity provider, where there are any.
+    pub async fn prepare(http: config::Http) -> anyhow::Result<Self> {
+        let tls = match (&http.tls_cert, &http.tls_key) {
+            (Some(certificate), Some(key)) => Some(
+                tls::server(certificate, key)
+                    .map_err(|why| SettingError::new(format!("APP_TLS_CERT, APP_TLS_KEY: {why:#}")))?,
+            ),
+            _ => None,
+        };
+        let tokens = Tokens::new(&http.tokens).await?;
+        Ok(Self { http, tls, tokens })
+    }
 }
 
 /// A server that is bound and does not answer yet.
@@ -186,11 +195,12 @@ impl Application {
     pub async fn build(
         core: Core,
         registry: Arc<Registry>,
-        http: config::Http,
+        entrance: Entrance,
         admin: &config::Admin,
         tasks: &config::Tasks,
     ) -> anyhow::Result<Self> {
-        let auth = Arc::new(Auth::new(&core.store, &http).await?);
+        let Entrance { http, tls, tokens } = entrance;
+        let auth = Arc::new(Auth::new(&core.store, &http, tokens).await?);
         let runtime = Handle::try_current().context("serve needs a tokio runtime")?;
         let hub = Hub::new(core.clone(), runtime.clone());
         let outlook = Outlook::new(core.clone(), runtime.clone());
@@ -235,7 +245,7 @@ impl Application {
         .on_connect(cut_off_when_stalled)
         .shutdown_timeout(LAST_REQUESTS.as_secs())
         .disable_signals();
-        let server = match tls_settings(&http)? {
+        let server = match tls {
             Some(settings) => server.bind_rustls_0_23(http.bind, settings),
             None => server.bind(http.bind),
         };

@@ -2,7 +2,7 @@
 
 mod keyring;
 mod signatures;
-mod tokens;
+pub mod tokens;
 
 use std::sync::Arc;
 
@@ -54,14 +54,13 @@ enum WithoutKeys {
 
 impl Auth {
     /// Reads the keys, and refuses to open a server to others that has none.
-    pub async fn new(store: &Store, http: &config::Http) -> anyhow::Result<Self> {
+    pub async fn new(store: &Store, http: &config::Http, tokens: Option<Arc<Tokens>>) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::new(store)?);
         let without_keys = match (http.allow_anonymous, http.bind.ip().is_loopback()) {
             (true, _) => WithoutKeys::Open,
             (false, true) => WithoutKeys::OpenHere,
             (false, false) => WithoutKeys::Closed,
         };
-        let tokens = Tokens::new(&http.tokens).await?;
         let mut has_keys = keyring.refresh().await.map(|keys| keys.is_configured);
         for _ in 1..FIRST_READINGS {
             // A machine that is just starting is slow, and "there is no key" must not be said for that.

@@ -1,34 +1,17 @@
 //! Configuration: one struct per concern, each setting a flag with an environment twin. The doc comment is the manual.
 
-use std::{
-    fmt::Display,
-    net::SocketAddr,
-    ops::{RangeFrom, RangeInclusive},
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+mod parse;
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
 use ipnet::IpNet;
 
-/// A setting that cannot be, alone or beside the others: it is named, with what to write. The program ends with 2 for it,
-/// as for a command line that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingError(String);
-
-impl SettingError {
-    /// Must name the setting, and must hold no secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
+pub use parse::{SettingError, duration};
+use parse::{address, network, number};
 
 /// A body is read whole into memory.
 const LARGEST_BODY: usize = 1024 * 1024 * 1024;
-/// No time is longer: what never happens and what overflows are hard to tell apart.
-const LONGEST_TIME: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// Each slot may hold a thread and some memory.
 const MOST_SLOTS: u32 = 10_000;
 
@@ -50,28 +33,28 @@ pub struct Http {
     #[arg(long, env = "APP_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Largest request body in bytes
-    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES", value_parser = within::<usize>(1..=LARGEST_BODY))]
+    #[arg(long, env = "APP_MAX_BODY", default_value_t = 1024 * 1024, value_name = "BYTES", value_parser = number::<usize>(1..=LARGEST_BODY))]
     pub max_body: usize,
     /// Tasks that may wait in one queue. Beyond it a submit is answered 503 queue_full. Counted once a second, so it may
     /// be passed by two seconds of traffic
-    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N", value_parser = from::<u64>(1..))]
+    #[arg(long, env = "APP_MAX_QUEUE_DEPTH", default_value_t = 100_000, value_name = "N", value_parser = number::<u64>(1..))]
     pub max_queue_depth: u64,
     /// Tasks that one caller may submit, as 100/s, 600/m or 5000/h; by default there is no limit. Beyond it a submit is
     /// answered 429. Kept in Redis for all replicas together, and open while Redis is away
     #[arg(long, env = "APP_RATE_LIMIT", value_name = "RATE")]
     pub rate_limit: Option<RateLimit>,
     /// Streams of one process at a time. Beyond it a client is told to come back
-    #[arg(long, env = "APP_MAX_STREAMS", default_value_t = 20_000, value_name = "N")]
+    #[arg(long, env = "APP_MAX_STREAMS", default_value_t = 20_000, value_name = "N", value_parser = number::<usize>(0..))]
     pub max_streams: usize,
     /// Streams of one caller at a time: the others' share stays free
-    #[arg(long, env = "APP_MAX_STREAMS_PER_CALLER", default_value_t = 10_000, value_name = "N")]
+    #[arg(long, env = "APP_MAX_STREAMS_PER_CALLER", default_value_t = 10_000, value_name = "N", value_parser = number::<usize>(0..))]
     pub max_streams_per_caller: usize,
     /// Dashboards (GET /events) of one caller at a time. Each is one of its streams too, and reads a few rows a second for
     /// itself alone
-    #[arg(long, env = "APP_MAX_DASHBOARDS_PER_CALLER", default_value_t = 50, value_name = "N")]
+    #[arg(long, env = "APP_MAX_DASHBOARDS_PER_CALLER", default_value_t = 50, value_name = "N", value_parser = number::<usize>(0..))]
     pub max_dashboards_per_caller: usize,
     /// Connections of one process at a time, streams included. Further ones wait to be accepted
-    #[arg(long, env = "APP_MAX_CONNECTIONS", default_value_t = 25_000, value_name = "N", value_parser = from::<usize>(1..))]
+    #[arg(long, env = "APP_MAX_CONNECTIONS", default_value_t = 25_000, value_name = "N", value_parser = number::<usize>(1..))]
     pub max_connections: usize,
     /// Whose tokens are taken beside API keys.
     #[command(flatten)]
@@ -102,7 +85,7 @@ pub struct Tokens {
 pub struct Admin {
     /// Address and port for /livez, /readyz and /metrics alone, without authentication: for the orchestrator and
     /// Prometheus. By default work listens nowhere, and serve has them on APP_BIND
-    #[arg(long, env = "APP_ADMIN_BIND", value_name = "ADDRESS")]
+    #[arg(long, env = "APP_ADMIN_BIND", value_name = "ADDRESS", value_parser = address)]
     pub admin_bind: Option<SocketAddr>,
 }
 
@@ -115,7 +98,7 @@ pub struct Postgres {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Secret,
     /// Connections in the pool of one process
-    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = from::<u16>(2..))]
+    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = number::<u16>(2..))]
     pub postgres_pool: u16,
 }
 
@@ -157,13 +140,13 @@ pub struct Dev {
 #[command(next_help_heading = "Work")]
 pub struct Work {
     /// Slots of each queue that names none: tasks run at a time. The default, 16 per core, suits tasks that mostly wait
-    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = within::<u32>(1..=MOST_SLOTS))]
+    #[arg(long, env = "APP_CONCURRENCY", value_name = "N", value_parser = number::<u32>(1..=MOST_SLOTS))]
     pub concurrency: Option<u32>,
     /// A queue to serve, with slots of its own after '='. May be given several times; the default is one queue, default
     #[arg(long = "queue", env = "APP_QUEUES", value_delimiter = ',', value_name = "NAME[=N]")]
     pub queues: Vec<QueueSlots>,
     /// Threads that may compute at a time, apart from the slots. The default is one per core
-    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = within::<u32>(1..=MOST_SLOTS))]
+    #[arg(long, env = "APP_CPU_THREADS", value_name = "N", value_parser = number::<u32>(1..=MOST_SLOTS))]
     pub cpu_threads: Option<u32>,
     /// Variables that the processes of tasks get although they are the worker's own: DATABASE_URL, REDIS_URL, APP_* or
     /// OTEL_*. Whatever runs there can read them. One that is not set is told in a warning at the start
@@ -203,7 +186,7 @@ pub struct Tasks {
     pub tasks: Option<PathBuf>,
     /// Largest result of a task in bytes. A larger one fails the task as result_too_large, for good. work judges what its
     /// own attempts return, serve what HTTP workers send
-    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES", value_parser = within::<usize>(1..=LARGEST_BODY / 4))]
+    #[arg(long, env = "APP_MAX_RESULT", default_value_t = 4 * 1024 * 1024, value_name = "BYTES", value_parser = number::<usize>(1..=LARGEST_BODY / 4))]
     pub max_result: usize,
 }
 
@@ -215,7 +198,7 @@ pub struct Outbound {
     #[arg(long, env = "APP_OUTBOUND_ALLOW", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     pub outbound_allow: Vec<IpNet>,
     /// Ports that tasks may reach besides 80 and 443
-    #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT")]
+    #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT", value_parser = number::<u16>(1..))]
     pub outbound_ports: Vec<u16>,
     /// Where vector_processing POSTs its chunks; by default nowhere
     #[arg(long, env = "APP_VECTOR_SINK_URL", hide_env_values = true, value_name = "URL")]
@@ -341,44 +324,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")
     }
-}
-
-/// Reads a whole number of these. The library's own parsers say what is wrong and not what to write.
-fn within<N>(bounds: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
-where
-    N: FromStr + Display + PartialOrd + Copy + Send + Sync,
-{
-    move |text| {
-        let number = text.parse().ok().filter(|number| bounds.contains(number));
-        number.ok_or_else(|| format!("write a whole number from {} to {}", bounds.start(), bounds.end()))
-    }
-}
-
-/// Reads a whole number that is not too small.
-fn from<N>(bounds: RangeFrom<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
-where
-    N: FromStr + Display + PartialOrd + Copy + Send + Sync,
-{
-    move |text| {
-        let number = text.parse().ok().filter(|number| bounds.contains(number));
-        number.ok_or_else(|| format!("write a whole number of at least {}", bounds.start))
-    }
-}
-
-/// Reads an IP address and a port.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "not an IP address and a port: write 127.0.0.1:8001, or [::1]:8001".to_owned())
-}
-
-/// Reads `30s`, `5m`, `1h30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| format!("{error}: write 30s, 5m or 1h"))?;
-    if time <= LONGEST_TIME { Ok(time) } else { Err("must be at most 1000 years".to_owned()) }
-}
-
-/// Reads a network, `10.0.0.0/8`.
-fn network(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|error| format!("{error}: write 10.0.0.0/8, or fd00::/8"))
 }
 
 impl Tokens {
