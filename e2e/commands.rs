@@ -360,23 +360,50 @@ fn a_program_sees_its_own_environment_and_nothing_of_the_workers() {
 }
 
 #[test]
-fn what_is_too_deep_is_told_in_the_task() {
+fn what_cannot_be_kept_is_told_in_the_task() {
     const DEEP: &str =
         r#"printf '{"%s":' "$1"; yes '[' | head -n "$2" | tr -d '\n'; yes ']' | head -n "$2" | tr -d '\n'; echo '}'"#;
     let deep = |key: &str, levels: u32| format!("deep() {{ {DEEP}; }}\ndeep {key} {levels}\n");
     let resumed = "read -r told\ncase $told in *'\"checkpoint\":[[['*) echo '{\"result\":7}'; exit 0;; esac\n";
     let file = tasks(&[
-        ("saves", &format!("{resumed}{}exit 75", deep("checkpoint", 127)), "max_attempts = 2\nbackoff = \"1ms\""),
-        ("saves_too_much", &(deep("checkpoint", 128) + "exec sleep 60"), ""),
-        ("returns", &deep("result", 20_000), ""),
+        ("saves", &format!("{resumed}{}exit 75", deep("checkpoint", 120)), "max_attempts = 2\nbackoff = \"1ms\""),
+        ("saves_too_much", &(deep("checkpoint", 121) + "exec sleep 60"), ""),
+        ("returns", &deep("result", 120), ""),
+        ("returns_too_much", &deep("result", 20_000), ""),
+        (
+            "returns_much",
+            r#"printf '{ "result": "'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'; exec sleep 60"#,
+            "",
+        ),
+        (
+            "saves_much",
+            r#"printf '{"checkpoint":"'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'; exec sleep 60"#,
+            "",
+        ),
+        ("fails_oddly", r#"echo '{"error":{"code":"A <b>","message":"","retry_after":"soon"}}'; exit 1"#, ""),
+        ("returns_half", r#"echo '{"result":"\ud800"}'"#, ""),
     ]);
     let stage = stage(&file, &[]);
     let saved = stage.client.submit(&json!({"task_type": "saves"}));
     assert_eq!(stage.client.wait_final(&saved, LONG)["result"], 7);
     let (code, message) = error_of(&stage.client, "saves_too_much");
-    assert!(code == "checkpoint_too_large" && message.contains("128 levels"), "{code}: {message}");
-    let (code, message) = error_of(&stage.client, "returns");
-    assert!(code == "not_storable" && message.contains("stack depth"), "{code}: {message}");
+    assert!(code == "checkpoint_too_large" && message.contains("121 levels"), "{code}: {message}");
+    let returned = submit(&stage.client, "returns");
+    assert_eq!(stage.client.wait_final(&returned, LONG)["status"], "SUCCESS");
+    assert!(stage.client.list("").iter().any(|task| task["result"].is_array()), "it is in the list, and can be read");
+    let (code, message) = error_of(&stage.client, "returns_too_much");
+    assert!(code == "result_too_large" && message.contains("20000 levels"), "{code}: {message}");
+    for (name, expected) in [("returns_much", "result_too_large"), ("saves_much", "checkpoint_too_large")] {
+        let (code, message) = error_of(&stage.client, name);
+        assert!(code == expected && message.contains("has more than the"), "{code}: {message}");
+    }
+    let (code, message) = error_of(&stage.client, "fails_oddly");
+    assert_eq!((code.as_str(), message.as_str()), ("exit_1", "exit code 1: without a word"));
+    let odd = stage.client.list("?task_type=fails_oddly")[0]["task_id"].as_str().unwrap().to_owned();
+    let lines = format!("{:?}", stage.client.logs(&odd));
+    assert!(lines.contains("error's code") && lines.contains("error's retry_after"), "{lines}");
+    let half = submit(&stage.client, "returns_half");
+    assert_eq!(stage.client.wait_final(&half, LONG)["result"], "\u{FFFD}");
 }
 
 #[test]

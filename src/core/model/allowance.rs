@@ -12,8 +12,11 @@ const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
 const MAX_LINE_BYTES: usize = 8 * 1024;
 /// A checkpoint is a position and not the data: it is written again and again.
 pub(crate) const MAX_CHECKPOINT_BYTES: usize = 1024 * 1024;
-/// A deeper one could not be read back: serde_json ends at 128 levels, and PostgreSQL at some thousands.
-const MAX_CHECKPOINT_DEPTH: usize = 127;
+/// Levels of a checkpoint and of a result. Readers of answers that have them, and are some levels deeper, end at 128
+/// (serde_json), or at 1,000 (Python); PostgreSQL takes thousands.
+const MAX_DEPTH: usize = 120;
+/// Digits and more of them than this, and a number may be too large for a double even without an exponent.
+const SHORT_NUMBER: usize = 300;
 /// Longer texts of errors are cut.
 const MAX_ERROR_BYTES: usize = 4 * 1024;
 
@@ -78,43 +81,89 @@ pub(crate) struct TooLarge {
 
 /// Whether a checkpoint may be kept. `json` is JSON.
 pub(crate) fn checkpoint(json: &str) -> Result<(), TooLarge> {
-    const CODE: &str = "checkpoint_too_large";
-    within(CODE, "checkpoint", json.len(), "bytes", MAX_CHECKPOINT_BYTES)?;
-    within(CODE, "checkpoint", depth(json), "levels", MAX_CHECKPOINT_DEPTH)
+    within("checkpoint", json, MAX_CHECKPOINT_BYTES)
+        .map_err(|message| TooLarge { code: "checkpoint_too_large", message })
 }
 
-/// Whether a result of so many bytes of JSON may be kept, where `most` are allowed (`APP_MAX_RESULT`).
-pub(crate) fn result(bytes: usize, most: usize) -> Result<(), TooLarge> {
-    within("result_too_large", "result", bytes, "bytes", most)
+/// Whether a result may be kept, where so many bytes are allowed (`APP_MAX_RESULT`). `json` is JSON.
+pub(crate) fn result(json: &str, most: usize) -> Result<(), TooLarge> {
+    within("result", json, most).map_err(|message| TooLarge { code: "result_too_large", message })
 }
 
-fn within(code: &'static str, what: &str, number: usize, unit: &str, most: usize) -> Result<(), TooLarge> {
-    match number <= most {
-        true => Ok(()),
-        false => {
-            Err(TooLarge { code, message: format!("the {what} has {number} {unit}, and may have {most} at most") })
+/// Of a text that was not read to its end, since it has more bytes than a checkpoint or a result may have. `what` is the
+/// one or the other.
+pub(crate) fn too_long(what: &str, most: usize) -> TooLarge {
+    let code = if what == "checkpoint" { "checkpoint_too_large" } else { "result_too_large" };
+    TooLarge { code, message: format!("the {what} has more than the {most} bytes that it may have") }
+}
+
+fn within(what: &str, json: &str, most: usize) -> Result<(), String> {
+    let bytes = json.len();
+    if bytes > most {
+        return Err(format!("the {what} has {bytes} bytes, and may have {most} at most"));
+    }
+    let Extent { depth, largest } = Extent::of(json);
+    if depth > MAX_DEPTH {
+        return Err(format!("the {what} has {depth} levels, and may have {MAX_DEPTH} at most"));
+    }
+    if !largest.is_finite() {
+        return Err(format!("the {what} has a number that is too large for a double"));
+    }
+    Ok(())
+}
+
+/// What a reader of JSON has to bear, beside its length.
+#[derive(Debug, PartialEq)]
+struct Extent {
+    /// Arrays and objects that are open at a time.
+    depth: usize,
+    /// The largest number without its sign, as most readers have it.
+    largest: f64,
+}
+
+impl Extent {
+    /// Of a text that is JSON.
+    fn of(json: &str) -> Self {
+        let is_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+        let (bytes, mut at) = (json.as_bytes(), 0);
+        let (mut extent, mut open) = (Self { depth: 0, largest: 0.0 }, 0_usize);
+        while let Some(byte) = bytes.get(at) {
+            let rest = &bytes[at + 1..];
+            at += 1 + match byte {
+                b'"' => string_length(rest),
+                b'0'..=b'9' => {
+                    let more = rest.iter().take_while(|byte| is_number(byte)).count();
+                    // A short one without an exponent needs no look.
+                    if more > SHORT_NUMBER || rest[..more].iter().any(|byte| matches!(byte, b'e' | b'E')) {
+                        extent.largest = extent.largest.max(json[at..=at + more].parse().unwrap_or(0.0));
+                    }
+                    more
+                }
+                b'[' | b'{' => {
+                    open += 1;
+                    extent.depth = extent.depth.max(open);
+                    0
+                }
+                b']' | b'}' => {
+                    open = open.saturating_sub(1);
+                    0
+                }
+                _ => 0,
+            };
         }
+        extent
     }
 }
 
-/// How many arrays and objects are open at most at a time, in a text that is JSON.
-fn depth(json: &str) -> usize {
-    let (mut open, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => {
-                open += 1;
-                most = most.max(open);
-            }
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
+/// Bytes to the end of a string, its last quote included.
+fn string_length(rest: &[u8]) -> usize {
+    let mut escaped = false;
+    let end = rest.iter().position(|byte| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(rest.len(), |end| end + 1)
 }
 
 #[cfg(test)]
@@ -140,20 +189,32 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_is_as_deep_as_it_can_be_read_back() {
+    fn what_is_kept_can_be_read_within_an_answer() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(checkpoint(&nested(MAX_CHECKPOINT_DEPTH)).is_ok());
-        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_CHECKPOINT_DEPTH)).is_ok());
-        let refused = checkpoint(&nested(MAX_CHECKPOINT_DEPTH + 1)).unwrap_err();
-        assert_eq!((refused.code, refused.message.contains("128 levels")), ("checkpoint_too_large", true));
-        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_CHECKPOINT_DEPTH + 1)).is_err());
+        let deepest = nested(MAX_DEPTH);
+        assert!(checkpoint(&deepest).is_ok() && result(&deepest, 1_000).is_ok());
+        let answer = format!(r#"{{"data":[{{"result":{deepest}}}]}}"#);
+        assert!(serde_json::from_str::<serde_json::Value>(&answer).is_ok());
+        let refused = checkpoint(&nested(MAX_DEPTH + 1)).unwrap_err();
+        assert_eq!((refused.code, refused.message.contains("121 levels")), ("checkpoint_too_large", true));
+        for number in ["1e400", "-1E+400", &"9".repeat(400)] {
+            let refused = result(&format!("[1,{{\"a\":{number}}}]"), 1_000).unwrap_err();
+            assert_eq!((refused.code, refused.message.contains("double")), ("result_too_large", true), "{number}");
+        }
     }
 
     #[test]
-    fn brackets_in_texts_do_not_count() {
-        for (json, levels) in [("1", 0), ("[]", 1), (r#"{"[":["]\"[["]}"#, 2), (r#"["\\",[{}]]"#, 3), ("[[],[[]]]", 3)]
-        {
-            assert_eq!(depth(json), levels, "{json}");
+    fn the_extent_of_a_text() {
+        for (json, depth, largest) in [
+            ("1", 0, 0.0),
+            ("[]", 1, 0.0),
+            (r#"{"[":["]\"[[ 1e400"]}"#, 2, 0.0),
+            (r#"["\\",[{}]]"#, 3, 0.0),
+            (r#"["\\\"",[[]],-2.5e3,1e-999]"#, 3, 2_500.0),
+            ("-1e999", 0, f64::INFINITY),
+            ("[true,false,null,12345]", 1, 0.0),
+        ] {
+            assert_eq!(Extent::of(json), Extent { depth, largest }, "{json}");
         }
     }
 

@@ -15,6 +15,8 @@ mod status;
 mod submission;
 mod task;
 
+use std::borrow::Cow;
+
 pub use declaration::{Declaration, TYPE_NAME_PATTERN, is_type_name};
 pub use event::{Level, LogLine, TaskEvent, What};
 pub use id::{InvalidId, TaskId, WorkerId};
@@ -35,8 +37,38 @@ pub fn is_queue_name(name: &str) -> bool {
 
 /// Replaces what PostgreSQL refuses in text: U+0000 becomes U+FFFD. The one choke point for texts that a task
 /// makes (log lines, messages, errors); requests with U+0000 are refused before they come here.
-pub fn storable(text: &str) -> std::borrow::Cow<'_, str> {
+pub fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
+}
+
+/// The same for a text that is JSON, in which half a surrogate pair becomes U+FFFD too: serde_json reads no answer that has
+/// one (RFC 8259, 8.2). Everything else stays as it is written.
+pub fn storable_json(text: &str) -> Cow<'_, str> {
+    if !text.contains("\\u") {
+        return text.into();
+    }
+    let mut cleaned = String::with_capacity(text.len());
+    let mut rest = text;
+    // In JSON a backslash begins an escape, and stands in strings alone.
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        cleaned.push_str(before);
+        let (kept, length) = match utf16_unit(escape) {
+            Some(0xD800..=0xDBFF) if matches!(utf16_unit(&escape[6..]), Some(0xDC00..=0xDFFF)) => (true, 12),
+            Some(0 | 0xD800..=0xDFFF) => (false, 6),
+            Some(_) => (true, 6),
+            None => (true, escape.chars().take(2).map(char::len_utf8).sum()),
+        };
+        cleaned.push_str(if kept { &escape[..length] } else { r"\uFFFD" });
+        rest = &escape[length..];
+    }
+    cleaned.push_str(rest);
+    if cleaned == text { text.into() } else { cleaned.into() }
+}
+
+/// The code unit of a text that begins with `\uXXXX`.
+fn utf16_unit(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
 #[cfg(test)]
@@ -50,6 +82,26 @@ mod tests {
         }
         for bad in ["", "Default", "a b", "a:b", "a*", "a{b}", "é", &"q".repeat(65)] {
             assert!(!is_queue_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_everything_but_what_no_reader_takes() {
+        for same in [
+            r#"{"b": 1.50, "a": 2e2, "b": "\\u0000"}"#,
+            r#"["\ud83d\ude00", "\u00e9\n\"\\", "😀"]"#,
+            r#""\\\\ud800""#,
+            "[]",
+        ] {
+            assert!(matches!(storable_json(same), Cow::Borrowed(text) if text == same), "{same}");
+        }
+        for (text, cleaned) in [
+            (r#"{"a\u0000":"\u0000b"}"#, r#"{"a\uFFFD":"\uFFFDb"}"#),
+            (r#"["\ud800","\udc00","\ud800\ud83d\ude00"]"#, r#"["\uFFFD","\uFFFD","\uFFFD\ud83d\ude00"]"#),
+            (r#""\ud800\n\\\udfff""#, r#""\uFFFD\n\\\uFFFD""#),
+        ] {
+            assert_eq!(storable_json(text), cleaned);
+            assert!(serde_json::from_str::<serde_json::Value>(&storable_json(text)).is_ok());
         }
     }
 

@@ -37,7 +37,7 @@ pub struct EndedView {
 /// `POST /tasks/{id}/lease/complete`. Repeating it is harmless. A result that is too large ends the task without it.
 pub async fn complete(Call { holder, body }: Call<CompleteBody>) -> Result<HttpResponse, Problem> {
     let result = encode(&body.result).map_err(|_| wrong("/result", "cannot be stored"))?;
-    let judged = allowance::result(result.get().len(), holder.api.max_result);
+    let judged = allowance::result(result.get(), holder.api.max_result);
     let status = if judged.is_ok() { Status::Success } else { Status::Failed };
     let standing = match holder.standing().await? {
         Held::Already(before) if before == status => return Ok(ended(status)),

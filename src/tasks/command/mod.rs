@@ -74,7 +74,11 @@ impl Command {
                 std::env::split_paths(&path.unwrap_or_default()).any(|folder| folder.join(program).is_file())
             }
         };
-        if is_there { Ok(()) } else { Err(format!("there is no program {program:?}: give its path, or install it")) }
+        if is_there {
+            Ok(())
+        } else {
+            Err(format!("there is no program {program:?}, its command in APP_TASKS: give its path, or install it"))
+        }
     }
 
     fn environment(&self) -> Vec<(String, String)> {
@@ -127,11 +131,11 @@ impl Command {
         };
         let after = outcome.error.as_ref().and_then(|error| error.after());
         let (word, message) = match outcome.error {
-            Some(error) => (error.code, error.message),
-            None => (None, last_words.unwrap_or_else(|| "without a word".to_owned())),
+            Some(error) => (error.code, Some(error.message).filter(|message| !message.is_empty())),
+            None => (None, last_words),
         };
         let word = word.unwrap_or_else(|| format!("exit_{code}"));
-        let message = format!("exit code {code}: {message}");
+        let message = format!("exit code {code}: {}", message.as_deref().unwrap_or("without a word"));
         match self.retry_exit_codes.contains(&code) {
             // What a program says when it was asked to stop is the answer to that.
             _ if ctx.stopping().is_some() => Err(Failure::Stopped),

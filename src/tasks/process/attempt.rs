@@ -25,13 +25,18 @@ use super::{
     protocol::{ErrorLine, FailureLine, Message},
 };
 use crate::{
-    core::model::{Level, allowance::MAX_LOG_LINES},
+    core::model::{
+        Level,
+        allowance::{MAX_CHECKPOINT_BYTES, MAX_LOG_LINES, too_long},
+    },
     tasks::{Context, Failure, StopReason},
 };
 
 /// Lines of the log that are taken in one go; the payload then waits for the rest of the moment. What is in memory
 /// and not yet written stays small, however fast it writes.
 const LINES_PER_MOMENT: usize = 200;
+/// Longer lines are cut, where results may not be longer.
+const LONGEST_LINE: usize = 4 * 1024 * 1024;
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// What came of a payload.
@@ -159,7 +164,7 @@ impl<'a> Said<'a> {
 
 impl Said<'_> {
     async fn listen(&mut self, pipe: impl AsyncRead + Unpin, mark: Option<&str>) {
-        let mut lines = Lines::new(pipe);
+        let mut lines = Lines::new(pipe, self.longest_line());
         // A pipe that fails is one that has ended.
         while let Ok(Some(line)) = lines.next().await {
             match (line, mark) {
@@ -178,6 +183,10 @@ impl Said<'_> {
                         self.outcome.last_words = Some(text);
                     }
                 },
+                (Line::Cut(text), None) if let Some(what) = Message::held(&text) => {
+                    let most = if what == "checkpoint" { MAX_CHECKPOINT_BYTES } else { self.ctx.max_result() };
+                    self.refuse(too_long(what, most).into());
+                }
                 (Line::Cut(text), _) => {
                     self.log(Level::Warning, &format!("a line that is too long begins with {text}")).await;
                 }
@@ -194,14 +203,29 @@ impl Said<'_> {
             Message::Checkpoint(position) => {
                 // JSON that was just read can be written: it is too large.
                 if let Err(refusal) = self.ctx.checkpoint(&position) {
-                    self.refused.get_or_insert(refusal);
-                    self.refusal.notify_one();
+                    self.refuse(refusal);
                 }
             }
             Message::Result(result) => self.outcome.result = Some(result),
-            Message::Error(error) => self.outcome.error = Some(error),
+            Message::Error(mut error) => {
+                for line in error.made_usable() {
+                    self.log(Level::Warning, &line).await;
+                }
+                self.outcome.error = Some(error);
+            }
             Message::Failure(failure) => self.outcome.failure = Some(failure),
         }
+    }
+
+    /// The task has failed, whatever the payload does from here on.
+    fn refuse(&mut self, why: Failure) {
+        self.refused.get_or_insert(why);
+        self.refusal.notify_one();
+    }
+
+    /// Room for the longest result and the longest checkpoint, and for what is around them.
+    fn longest_line(&self) -> usize {
+        self.ctx.max_result().max(LONGEST_LINE) + 1_024
     }
 
     async fn log(&mut self, level: Level, text: &str) {

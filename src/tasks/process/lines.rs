@@ -2,13 +2,11 @@
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// A line beyond this many bytes is cut: room for a result, and an end to what a broken program can make us hold.
-pub(super) const LONGEST: usize = 4 * 1024 * 1024;
-
 /// A reader of lines.
 pub(super) struct Lines<R> {
     pipe: BufReader<R>,
     line: Vec<u8>,
+    longest: usize,
 }
 
 /// A line without its end.
@@ -20,8 +18,9 @@ pub(super) enum Line {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(pipe: R) -> Self {
-        Self { pipe: BufReader::with_capacity(64 * 1024, pipe), line: Vec::new() }
+    /// A line beyond `longest` bytes is cut: an end to what a broken program can make us hold.
+    pub(super) fn new(pipe: R, longest: usize) -> Self {
+        Self { pipe: BufReader::with_capacity(64 * 1024, pipe), line: Vec::new(), longest }
     }
 
     /// The next line; `None` at the end of the pipe. Bytes that are no UTF-8 are replaced.
@@ -35,7 +34,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let part = &bytes[..end.unwrap_or(bytes.len())];
-            let room = LONGEST - self.line.len();
+            let room = self.longest - self.line.len();
             cut |= part.len() > room;
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             let taken = end.map_or(bytes.len(), |end| end + 1);
@@ -60,9 +59,10 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_told_apart_and_bounded() {
+        const LONGEST: usize = 1_000_000;
         let long = "x".repeat(LONGEST + 10);
         let text = format!("one\r\n\n{long}\nlast");
-        let mut lines = Lines::new(text.as_bytes());
+        let mut lines = Lines::new(text.as_bytes(), LONGEST);
         assert_eq!(lines.next().await.unwrap(), Some(Line::Whole("one".to_owned())));
         assert_eq!(lines.next().await.unwrap(), Some(Line::Whole(String::new())));
         assert!(matches!(lines.next().await.unwrap(), Some(Line::Cut(text)) if text.len() == LONGEST));

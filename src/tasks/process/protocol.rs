@@ -6,7 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{config::duration, core::model::Level, tasks::Failure};
+use crate::{
+    config::duration,
+    core::model::{Level, is_type_name},
+    tasks::Failure,
+};
 
 /// What a line says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,6 +111,14 @@ impl Message {
         line.starts_with('{').then(|| serde_json::from_str(line).ok()).flatten()
     }
 
+    /// What a line holds of which only the beginning is known, where that is limited: a checkpoint or a result.
+    pub fn held(beginning: &str) -> Option<&'static str> {
+        let key = beginning.strip_prefix('{')?.trim_start().strip_prefix('"')?;
+        ["checkpoint", "result"]
+            .into_iter()
+            .find(|name| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('"')))
+    }
+
     /// As a payload writes it.
     pub fn line(&self) -> String {
         let mut line = serde_json::to_string(self).unwrap_or_default();
@@ -119,6 +131,21 @@ impl ErrorLine {
     /// The time before the next attempt, where one is given that can be read.
     pub fn after(&self) -> Option<Duration> {
         self.retry_after.as_deref().and_then(|text| duration(text).ok())
+    }
+
+    /// Takes out what cannot be used, and says so: lines for the task's log.
+    pub fn made_usable(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(code) = self.code.take_if(|code| !is_type_name(code)) {
+            lines.push(format!("the error's code {code:?} is left out: it must be 1 to 64 of a-z, 0-9 and _"));
+        }
+        if let Some(text) = &self.retry_after
+            && let Err(why) = duration(text)
+        {
+            lines.push(format!("the error's retry_after {text:?} is left out: {why}"));
+            self.retry_after = None;
+        }
+        lines
     }
 }
 

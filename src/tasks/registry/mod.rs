@@ -8,7 +8,7 @@
 mod findings;
 mod form;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jsonschema::Validator;
@@ -20,7 +20,7 @@ use serde_json::{
 };
 
 use super::{Context, Defaults, Failure, Finding, TaskKind};
-use crate::core::model::{is_type_name, storable};
+use crate::core::model::{is_type_name, storable_json};
 
 pub use form::Form;
 
@@ -229,26 +229,15 @@ fn at_the_root(error: serde_json::Error) -> Vec<Finding> {
     vec![Finding { pointer: String::new(), detail: error.to_string() }]
 }
 
-/// A result as it is stored: JSON that PostgreSQL can also look into, and never `null`.
+/// A result as it is stored: JSON that every reader takes, and never `null`.
 pub(crate) fn encode<T: serde::Serialize>(output: &T) -> Result<Box<RawValue>, Failure> {
     let encoded = to_raw_value(output)
-        .and_then(|text| if text.get().contains("\\u0000") { to_raw_value(&without_nul(&text)?) } else { Ok(text) })
+        .and_then(|text| match storable_json(text.get()) {
+            Cow::Borrowed(_) => Ok(text),
+            Cow::Owned(cleaned) => RawValue::from_string(cleaned),
+        })
         .map_err(|error| Failure::fatal("encode_result", format!("the result is not JSON: {error}")))?;
     Ok(if encoded.get() == "null" { RawValue::from_string("{}".to_owned()).unwrap_or(encoded) } else { encoded })
-}
-
-fn without_nul(text: &RawValue) -> serde_json::Result<Value> {
-    fn clean(value: Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(storable(&text).into_owned()),
-            Value::Array(items) => items.into_iter().map(clean).collect(),
-            Value::Object(members) => {
-                members.into_iter().map(|(key, value)| (storable(&key).into_owned(), clean(value))).collect()
-            }
-            other => other,
-        }
-    }
-    serde_json::from_str(text.get()).map(clean)
 }
 
 #[cfg(test)]
