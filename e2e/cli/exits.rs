@@ -122,6 +122,7 @@ fn bad_usage() {
         &["submit", "t", "metadata=x"],
         &["submit", "t", "--input", "/no/such/file"],
         &["submit", "t", "--wait", "--follow"],
+        &["submit", "t", "--key", "a\nb"],
         &["get"],
         &["get", "abc"],
         &["get", "../../x"],
@@ -139,6 +140,25 @@ fn bad_usage() {
         let done = house.run(arguments);
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{arguments:?}: {}", done.output());
         assert!(done.stderr.contains("error: "), "{arguments:?}: {}", done.stderr);
+    }
+}
+
+/// Whatever answers 200 there.
+#[test]
+fn another_program_at_the_address_is_no_success() {
+    let html = vec![("content-type", "text/html".to_owned())];
+    let server = HttpServer::start(move |_, _| Reply::Whole(200, html.clone(), b"<html>hello</html>".to_vec()));
+    let id = "01M855Z9FNVC7F7BJMWV67JG2H";
+    for arguments in [
+        &["list", "--json"][..],
+        &["get", id, "--json"],
+        &["retry", id, "--json"],
+        &["queues", "--json"],
+        &["follow", id],
+    ] {
+        let done = run_at(&server.url(""), arguments);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""), "{arguments:?}: {}", done.output());
+        assert!(done.stderr.contains("is it a longrun server?"), "{arguments:?}: {}", done.stderr);
     }
 }
 

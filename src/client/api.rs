@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::de::IgnoredAny;
 use ureq::{
     BodyReader,
     http::{self, HeaderMap, Method},
@@ -22,9 +23,12 @@ use super::{
     screen::{Screen, Talk},
     silence::{NoLongSilence, SILENCE},
     time::Clock,
+    wire,
 };
 use crate::config::Secret;
 
+/// What a stream is (WHATWG HTML, 9.2).
+const STREAM: &str = "text/event-stream";
 /// For a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For an answer that is not held.
@@ -246,6 +250,10 @@ impl Api {
         let body = String::from_utf8_lossy(&bytes).into_owned();
         self.note(request, parts.status.as_u16(), &parts.headers, began.elapsed());
         if parts.status.is_success() || parts.status == 304 {
+            if !body.is_empty() {
+                // Whatever becomes of it: another program answers with something else.
+                wire::read::<IgnoredAny>(&body).map_err(Mishap::Final)?;
+            }
             return Ok(Answer { headers: parts.headers, body });
         }
         Err(refusal(parts.status.as_u16(), &parts.headers, &body))
@@ -257,7 +265,7 @@ impl Api {
         let path = format!("/tasks/{id}/stream");
         let request = self
             .builder(&Method::GET, &path)
-            .header("accept", "text/event-stream")
+            .header("accept", STREAM)
             .header("last-event-id", after.to_string())
             .body(())
             .map_err(|error| Failure::usage(error.to_string()))?;
@@ -265,7 +273,12 @@ impl Api {
         let (parts, mut body) = answer.into_parts();
         self.note(&Request::get(&path), parts.status.as_u16(), &parts.headers, began.elapsed());
         match parts.status.as_u16() {
-            200 => Ok(Opened::Stream(body.into_reader())),
+            200 => match parts.headers.get("content-type").map(|value| value.to_str().unwrap_or_default()) {
+                Some(other) if !other.starts_with(STREAM) => Err(Failure::unexpected(format!(
+                    "the answer is no stream of events but {other:?}: is it a longrun server?"
+                ))),
+                _ => Ok(Opened::Stream(body.into_reader())),
+            },
             204 => Ok(Opened::Over),
             status => {
                 let mut text = String::new();

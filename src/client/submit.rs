@@ -21,6 +21,9 @@ use super::{
 };
 use crate::config;
 
+/// Bytes of an Idempotency-Key, as the API takes it.
+const LONGEST_KEY: usize = 255;
+
 /// What to submit, and what to do then.
 #[derive(Args)]
 pub struct Submit {
@@ -49,7 +52,7 @@ pub struct Submit {
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     task_timeout: Option<Duration>,
     /// The Idempotency-Key: a submit with a used key and the same input is the same task. By default a new one
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = key)]
     key: Option<String>,
     /// Wait silently for the end, this long at most, and print the result
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = wait_time, default_missing_value = "", conflicts_with = "follow")]
@@ -114,6 +117,12 @@ impl Submit {
         }
         serde_json::to_string(&members).map_err(|error| Failure::unexpected(error.to_string()))
     }
+}
+
+/// As the API takes it.
+fn key(text: &str) -> Result<String, String> {
+    let good = (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if good { Ok(text.to_owned()) } else { Err(format!("write 1 to {LONGEST_KEY} letters, digits and marks of ASCII")) }
 }
 
 fn raw(value: &impl serde::Serialize) -> Result<Box<RawValue>, Failure> {
