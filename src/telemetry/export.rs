@@ -1,7 +1,7 @@
 //! Export: spans to a collector, OTLP over HTTP with protobuf bodies, from a thread of its own.
 //!
-//! Of the standard variables the SDK's own code reads `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`,
-//! `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; [`variables`](super::variables) has the others.
+//! Of the standard variables the SDK's own code reads `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and
+//! `OTEL_EXPORTER_OTLP_HEADERS`; [`variables`](super::variables) has the others.
 
 use std::{
     pin::Pin,
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
@@ -18,9 +19,10 @@ use opentelemetry_sdk::{
 };
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::Registry;
+use url::Url;
 
 use super::variables::{MAX_BATCH_SIZE, MAX_QUEUE_SIZE, Number, SCHEDULE_DELAY, TIMEOUT, from_environment};
-use crate::config::SettingError;
+use crate::config::{self, SettingError};
 
 /// How long a process that leaves waits for its last spans.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,27 +32,32 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// What a collector answers is a few bytes; more is not read.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-/// A provider whose spans go to the collector at this base URL.
+/// Where spans go: as the variable for traces alone says or, without it, below the base URL.
+pub(super) fn endpoint(telemetry: &config::Telemetry) -> Result<Option<String>, SettingError> {
+    let checked = |name: &str, url: String| match Url::parse(&url) {
+        Ok(parsed) if ["http", "https"].contains(&parsed.scheme()) => Ok(Some(url)),
+        _ => Err(SettingError::new(format!("{name} is not the URL of a collector: write http://host:4318"))),
+    };
+    if let Some(url) = from_environment(TRACES_ENDPOINT) {
+        return checked(TRACES_ENDPOINT, url.trim().to_owned());
+    }
+    match telemetry.otlp_endpoint.as_ref().map(|base| base.expose().trim().trim_end_matches('/')) {
+        None | Some("") => Ok(None),
+        Some(base) => checked("OTEL_EXPORTER_OTLP_ENDPOINT", format!("{base}/v1/traces")),
+    }
+}
+
+/// A provider whose spans go to this URL.
 pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerProvider> {
     let timeout = Duration::from_millis(TIMEOUT.read(from_environment));
-    let mut exporter = SpanExporter::builder()
+    let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(CollectorClient::new(timeout))
         .with_protocol(Protocol::HttpBinary)
-        .with_timeout(timeout);
-    // A value set here would win over the variable for traces alone, which is the more exact of the two.
-    let own_endpoint = from_environment(TRACES_ENDPOINT).is_some();
-    if !own_endpoint {
-        exporter = exporter.with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')));
-    }
-    let exporter = exporter.build().map_err(|_| {
-        SettingError::new(match own_endpoint {
-            true => format!("{TRACES_ENDPOINT} is not a URL that takes spans: write http://host:4318/v1/traces"),
-            false => {
-                "OTEL_EXPORTER_OTLP_ENDPOINT is not the base URL of a collector: write http://host:4318".to_owned()
-            }
-        })
-    })?;
+        .with_timeout(timeout)
+        .with_endpoint(endpoint)
+        .build()
+        .context("spans cannot be exported")?;
     let size = |number: Number| usize::try_from(number.read(from_environment)).unwrap_or(usize::MAX);
     let batches = BatchConfigBuilder::default()
         .with_scheduled_delay(Duration::from_millis(SCHEDULE_DELAY.read(from_environment)))

@@ -79,6 +79,19 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     Ok(guard)
 }
 
+/// Refuses what [`init`] refuses.
+pub fn check(telemetry: &config::Telemetry) -> Result<(), SettingError> {
+    filter(telemetry)?;
+    export::endpoint(telemetry)?;
+    Ok(())
+}
+
+fn filter(telemetry: &config::Telemetry) -> Result<EnvFilter, SettingError> {
+    EnvFilter::builder().parse(&telemetry.log).map_err(|error| {
+        SettingError::new(format!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))
+    })
+}
+
 fn subscriber<W>(
     telemetry: &config::Telemetry,
     role: &str,
@@ -88,9 +101,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let mut filter = EnvFilter::builder().parse(&telemetry.log).map_err(|error| {
-        SettingError::new(format!("RUST_LOG is not a filter ({error}): write info, or info,longrun=debug"))
-    })?;
+    let mut filter = filter(telemetry)?;
     // The HTTP library shows whole URLs, and an operator's URL may hold a secret.
     for quiet in ["ureq=warn", "ureq_proto=warn"] {
         filter = filter.add_directive(quiet.parse()?);
@@ -104,12 +115,12 @@ where
 
     // The spans of this crate carry the trace context, so they exist whatever the log's filter says.
     let own = || filter_fn(is_own).and(LevelFilter::INFO);
-    let endpoint = telemetry
-        .otlp_endpoint
-        .as_ref()
-        .map(|endpoint| endpoint.expose().trim())
-        .filter(|endpoint| !endpoint.is_empty() && !variables::is_switched_off(variables::from_environment));
-    let provider = endpoint.map(|endpoint| export::provider(endpoint, role)).transpose()?;
+    let provider = match export::endpoint(telemetry)? {
+        Some(endpoint) if !variables::is_switched_off(variables::from_environment) => {
+            Some(export::provider(&endpoint, role)?)
+        }
+        _ => None,
+    };
     match &provider {
         Some(provider) => layers.push(export::layer(provider).with_filter(own()).boxed()),
         None => layers.push(trace::PassOn.with_filter(own()).boxed()),

@@ -13,7 +13,10 @@ const SAMPLERS: [&str; 6] = [
 ];
 const PROTOCOL: &str = "http/protobuf";
 
-/// A whole number of at least 1, and what holds where there is none.
+/// No number is larger: a queue of so many spans takes hundreds of megabytes.
+const MOST: u64 = 1_000_000;
+
+/// A whole number from 1 to [`MOST`], and what holds where there is none.
 pub(super) struct Number {
     name: &'static str,
     usual: u64,
@@ -38,7 +41,7 @@ impl Number {
 }
 
 fn positive(text: &str) -> Option<u64> {
-    text.trim().parse().ok().filter(|number| *number > 0)
+    text.trim().parse().ok().filter(|number| (1..=MOST).contains(number))
 }
 
 /// Reads one; set to nothing it counts as not set, as the specification has it.
@@ -97,7 +100,7 @@ pub(super) fn ignored(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     for Number { name, usual } in NUMBERS {
         if let Some(text) = read(name).filter(|text| positive(text).is_none()) {
             lines.push(format!(
-                "{name} is {text:?}, which is ignored ({usual} holds): write a whole number of at least 1"
+                "{name} is {text:?}, which is ignored ({usual} holds): write a whole number from 1 to {MOST}"
             ));
         }
     }
@@ -134,8 +137,8 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "http/protobuf"),
             ("OTEL_TRACES_EXPORTER", "zipkin", "otlp"),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "abc", "at least 1"),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "at least 1"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "abc", "from 1 to 1000000"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "from 1 to 1000000"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "5s", "5000 holds"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "as they are"),
         ] {
@@ -152,7 +155,9 @@ mod tests {
 
     #[test]
     fn a_number_that_is_ignored_does_not_hold() {
-        for (text, number) in [("64", 64), (" 64 ", 64), ("0", 2_048), ("-1", 2_048), ("many", 2_048)] {
+        for (text, number) in
+            [("64", 64), (" 64 ", 64), ("0", 2_048), ("99999999999999", 2_048), ("-1", 2_048), ("many", 2_048)]
+        {
             assert_eq!(MAX_QUEUE_SIZE.read(with(&[("OTEL_BSP_MAX_QUEUE_SIZE", text)])), number, "{text}");
         }
         assert_eq!(MAX_QUEUE_SIZE.read(|_| None), 2_048);
