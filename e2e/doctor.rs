@@ -94,6 +94,14 @@ fn servers_that_are_not_there_are_found_without_secrets() {
         assert!(told.starts_with("fail  ") && told.contains("was not asked"), "{told}");
         assert_eq!(told.matches("postgresql://").count() + told.matches("redis://").count(), 1, "{told}");
     }
+    let settings =
+        [("APP_TASKS", "/no/tasks"), ("APP_TLS_CERT", "/no/cert"), ("APP_TLS_KEY", "/no/key"), ("RUST_LOG", "a=b=c")];
+    let unable = settings.iter().fold(Deployment::new(), |deployment, (name, value)| deployment.set(name, value));
+    let told = unable.run(&["doctor"]);
+    assert_eq!(told.code, Some(1), "{}", told.output());
+    for setting in ["APP_TASKS", "APP_TLS_CERT", "RUST_LOG"] {
+        assert!(line(&told, setting).starts_with("fail  settings "), "{}", told.output());
+    }
     // What would be lost by a crash of the machine is a failure: the servers of these tests do not sync.
     let careless = Deployment::new().run(&["doctor"]);
     assert_eq!(careless.code, Some(1), "{}", careless.output());

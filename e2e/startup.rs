@@ -142,7 +142,7 @@ fn settings_that_cannot_be() {
     let file = crate::harness::new_folder("settings").join("empty.pem");
     std::fs::write(&file, "").unwrap();
     let file = file.to_str().unwrap();
-    let cases: [(&str, &[Setting], &[&str]); 11] = [
+    let cases: [(&str, &[Setting], &[&str]); 13] = [
         ("serve", &[("APP_TLS_CERT", file), ("APP_TLS_KEY", file)], &["APP_TLS_CERT", file]),
         ("dev", &[("APP_TLS_CERT", file), ("APP_TLS_KEY", file)], &["APP_TLS_CERT", file]),
         ("serve", &[("APP_JWT_ISSUER", "x")], &["APP_JWT_AUDIENCE"]),
@@ -157,6 +157,8 @@ fn settings_that_cannot_be() {
         ("work", &[("RUST_LOG", "a=b=c")], &["RUST_LOG", "write info"]),
         ("work", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense")], &["OTEL_EXPORTER_OTLP_ENDPOINT"]),
         ("serve", &[("APP_REDIS_CA", "/no/such/file")], &["APP_REDIS_CA"]),
+        ("work", &[("APP_REDIS_CA", file)], &["APP_REDIS_CA", file]),
+        ("dev", &[("REDIS_URL", "http://x")], &["REDIS_URL"]),
         ("work", &[("APP_QUEUES", "a,a")], &["APP_QUEUES", "twice"]),
     ];
     for (role, settings, words) in cases {

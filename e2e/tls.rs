@@ -116,5 +116,5 @@ fn serve_speaks_tls_itself() {
         .set("APP_TLS_CERT", certificates.certificate().display())
         .set("APP_TLS_KEY", Certificates::new().key().display())
         .run(&["serve"]);
-    assert!(wrong.code == Some(1) && wrong.stderr.contains("APP_TLS_CERT"), "{}", wrong.output());
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("APP_TLS_CERT"), "{}", wrong.output());
 }

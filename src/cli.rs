@@ -97,7 +97,7 @@ pub fn main(types: impl TaskTypes) -> ExitCode {
         Role::Migrate(role) => run("migrate", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Keys(role) => run("keys", &role.telemetry.clone(), 0, |stop| role.run(stop)),
         Role::Dev(role) => run("dev", &role.telemetry.clone(), all_slots(&role.work), |stop| role.run(types, stop)),
-        Role::Doctor(role) => role.run(),
+        Role::Doctor(role) => role.run(types),
         // These log nothing; the keeper and the supervisor of an attempt must not even have a runtime.
         Role::Size(role) => report(role.print(), config::LogFormat::Text),
         Role::Health(role) => report(role.check(), config::LogFormat::Text),

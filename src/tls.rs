@@ -57,7 +57,8 @@ pub fn server(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
         .with_context(|| format!("{} and {} do not belong together", certificate.display(), key.display()))
 }
 
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// The certificates in a PEM file: one at least.
+pub fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let read = read.map_err(|error| anyhow::anyhow!("there are no certificates in {}: {error}", file.display()))?;
     anyhow::ensure!(!read.is_empty(), "there is no certificate in {}", file.display());

@@ -66,6 +66,7 @@ impl DevRole {
         let Prepared { registry, runnable, tools, entrance } = prepared;
         let connected = unless_told(stop, async {
             let (postgres, redis) = servers.start().await?;
+            Core::check(&postgres, &redis)?;
             migrate::connect(&postgres).await?.run().await?;
             Core::connect(&postgres, &redis).await
         });

@@ -5,8 +5,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::process::report;
-use crate::{config, doctor};
+use super::{
+    process::report,
+    types::{all_types, tools},
+};
+use crate::{config, doctor, serve::Entrance, tasks::TaskTypes, telemetry};
 
 #[derive(Args)]
 pub(super) struct DoctorRole {
@@ -17,35 +20,59 @@ pub(super) struct DoctorRole {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     processes: Option<u32>,
     #[command(flatten)]
+    http: config::Http,
+    #[command(flatten)]
     work: config::Work,
+    #[command(flatten)]
+    tasks: config::Tasks,
+    #[command(flatten)]
+    outbound: config::Outbound,
     #[command(flatten)]
     postgres: config::Postgres,
     #[command(flatten)]
     redis: config::Redis,
+    #[command(flatten)]
+    telemetry: config::Telemetry,
 }
 
 impl DoctorRole {
     /// Prints what it finds. It logs nothing, and needs no signals: it is over in a moment.
-    pub(super) fn run(&self) -> ExitCode {
+    pub(super) fn run(&self, types: impl TaskTypes) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return report(Err(error).context("cannot start the runtime"), config::LogFormat::Text),
+        };
+        let wrong = runtime.block_on(self.wrong_settings(types));
         let patient = doctor::Patient {
             postgres: &self.postgres,
             redis: &self.redis,
             work: &self.work,
             processes: self.processes,
+            wrong: &wrong,
         };
-        let examined = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let examined = examined.map(|runtime| runtime.block_on(doctor::examine(&patient)));
-        let printed = examined.context("cannot start the runtime").and_then(|report| {
-            match self.json {
-                true => println!("{}", report.json()?),
-                false => print!("{report}"),
-            }
-            Ok(report.worst())
-        });
-        match printed {
-            Ok(doctor::Level::Fail) => ExitCode::FAILURE,
-            Ok(doctor::Level::Ok | doctor::Level::Warn) => ExitCode::SUCCESS,
-            Err(error) => report(Err(error), config::LogFormat::Text),
+        let examined = runtime.block_on(doctor::examine(&patient));
+        match self.json {
+            false => print!("{examined}"),
+            true => match examined.json() {
+                Ok(json) => println!("{json}"),
+                Err(error) => return report(Err(error.into()), config::LogFormat::Text),
+            },
         }
+        match examined.worst() {
+            doctor::Level::Fail => ExitCode::FAILURE,
+            doctor::Level::Ok | doctor::Level::Warn => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Why `serve` or `work` would not start, as far as they look before they connect.
+    async fn wrong_settings(&self, types: impl TaskTypes) -> Vec<String> {
+        let checks = [
+            telemetry::check(&self.telemetry).map_err(Into::into),
+            self.work.check().map_err(Into::into),
+            all_types(types, &self.tasks).map(drop),
+            tools(&self.work, &self.tasks, &self.outbound).map(drop),
+            Entrance::prepare(self.http.clone()).await.map(drop),
+        ];
+        checks.into_iter().filter_map(Result::err).map(|error: anyhow::Error| format!("{error:#}")).collect()
     }
 }

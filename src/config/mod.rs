@@ -98,7 +98,7 @@ pub struct Postgres {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Secret,
     /// Connections in the pool of one process
-    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = number::<u16>(2..))]
+    #[arg(long, env = "APP_POSTGRES_POOL", default_value_t = 10, value_name = "N", value_parser = number::<u16>(2..=10_000))]
     pub postgres_pool: u16,
 }
 
@@ -198,7 +198,7 @@ pub struct Outbound {
     #[arg(long, env = "APP_OUTBOUND_ALLOW", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
     pub outbound_allow: Vec<IpNet>,
     /// Ports that tasks may reach besides 80 and 443
-    #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT", value_parser = number::<u16>(1..))]
+    #[arg(long, env = "APP_OUTBOUND_PORTS", value_delimiter = ',', value_name = "PORT", value_parser = number::<u16>(1..=65_535))]
     pub outbound_ports: Vec<u16>,
     /// Where vector_processing POSTs its chunks; by default nowhere
     #[arg(long, env = "APP_VECTOR_SINK_URL", hide_env_values = true, value_name = "URL")]

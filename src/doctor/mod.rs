@@ -50,6 +50,8 @@ pub struct Patient<'a> {
     pub work: &'a config::Work,
     /// Processes that share PostgreSQL's connections; `None`: the live workers and one server.
     pub processes: Option<u32>,
+    /// Why `serve` or `work` would not start with its settings.
+    pub wrong: &'a [String],
 }
 
 /// All findings, in the order in which they were made.
@@ -59,6 +61,7 @@ pub struct Report(Vec<Finding>);
 pub async fn examine(patient: &Patient<'_>) -> Report {
     let mut findings = postgres::examine(patient).await;
     findings.extend(redis::examine(patient.redis).await);
+    findings.extend(settings::refused(patient.wrong));
     findings.extend(settings::examine(patient.work));
     Report(findings)
 }

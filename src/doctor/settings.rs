@@ -10,11 +10,16 @@ use crate::config;
 /// A lease that is shorter takes a busy moment for a death.
 const SHORT_LEASE: Duration = Duration::from_secs(5);
 
+/// Those that cannot be.
+pub(super) fn refused(wrong: &[String]) -> Vec<Finding> {
+    let mut findings = Findings::about("settings");
+    wrong.iter().for_each(|why| findings.fail(why, "correct the setting: serve or work does not start with it"));
+    findings.all
+}
+
+/// Those that work, and may not fit each other.
 pub(super) fn examine(work: &config::Work) -> Vec<Finding> {
     let mut findings = Findings::about("settings");
-    if let Err(error) = work.check() {
-        findings.fail(error.to_string(), "correct the setting: work does not start with it");
-    }
     if work.lease < SHORT_LEASE {
         findings.warn(
             format!("APP_LEASE is {}: a busy moment is taken for a death", format_duration(work.lease)),

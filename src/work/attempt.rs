@@ -222,7 +222,7 @@ async fn shown_when_long(task: &Claimed) -> Infallible {
 fn conclude(worker: &Worker, task: &Claimed, asked: Option<StopReason>, outcome: Outcome) -> Option<Ending> {
     let failure = match outcome {
         // A result is always offered, whatever was asked meanwhile: the fence decides whether it still counts.
-        Outcome::Returned(Ok(result)) => match allowance::result(result.get().len(), worker.tools.max_result) {
+        Outcome::Returned(Ok(result)) => match allowance::result(result.get(), worker.tools.max_result) {
             Ok(()) => return Some(Ending::Success(result)),
             Err(too_large) => too_large.into(),
         },

@@ -33,6 +33,7 @@ use crate::{
     config::{self, SettingError},
     metrics::{Metrics, Pool as PoolName, PoolNumbers},
     telemetry::calls::Server,
+    tls,
 };
 use keys::Inflight;
 
@@ -325,6 +326,11 @@ impl Queue {
 }
 
 /// The client, by these settings.
+/// Whether the settings lead to a Redis, there or not.
+pub fn check(redis: &config::Redis) -> Result<(), SettingError> {
+    client(redis).map(drop)
+}
+
 fn client(redis: &config::Redis) -> Result<Client, SettingError> {
     let url = redis.redis_url.expose();
     let info = url.into_connection_info().map_err(|_| {
@@ -341,6 +347,7 @@ fn client(redis: &config::Redis) -> Result<Client, SettingError> {
         Some(file) => {
             let unreadable =
                 |error| SettingError::new(format!("APP_REDIS_CA: cannot read {}: {error}", file.display()));
+            tls::certificates(file).map_err(|why| SettingError::new(format!("APP_REDIS_CA: {why:#}")))?;
             let root = std::fs::read(file).map_err(unreadable)?;
             Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root) })
         }

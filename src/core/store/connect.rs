@@ -46,6 +46,11 @@ pub(super) struct Target {
     secure: Secure,
 }
 
+/// Whether the settings lead to a PostgreSQL, there or not.
+pub fn check(postgres: &config::Postgres) -> Result<(), SettingError> {
+    parse(postgres).map(drop)
+}
+
 /// Reads the URL and adds what every connection of this project has.
 pub(super) fn parse(postgres: &config::Postgres) -> Result<Target, SettingError> {
     let (mut config, secure) = secure::parse(postgres.database_url.expose())?;

@@ -51,6 +51,8 @@ use crate::{
 };
 use statement::{Statement, sql};
 
+pub use connect::check;
+
 pub use attempt::{Ending, Finish, Report, Standing, Written};
 pub use claim::NotClaimed;
 pub use credentials::{Grant, KeyState, NewKey, NewSession};

@@ -45,8 +45,11 @@ pub(super) fn parse(url: &str) -> Result<(Config, Secure), SettingError> {
             )));
         }
     };
-    let mut config: Config = rest.parse().map_err(|_| {
-        SettingError::new("DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database")
+    let mut config: Config = rest.parse().map_err(|_| match wrong_parameter(&rest) {
+        Some(name) => SettingError::new(format!("DATABASE_URL has a parameter that cannot be: {name}. Leave it out")),
+        None => SettingError::new(
+            "DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database",
+        ),
     })?;
     config.ssl_mode(mode);
     let roots = match roots.as_deref() {
@@ -81,6 +84,23 @@ fn split(url: &str) -> (String, Option<String>, Option<PathBuf>) {
         parsed.set_query(Some(&query.join("&")));
     }
     (parsed.into(), mode, roots)
+}
+
+/// The first parameter of a URL without which it could be used. Its name, which holds no secret; `None` when something
+/// else is wrong.
+fn wrong_parameter(url: &str) -> Option<String> {
+    let parsed = Url::parse(url).ok()?;
+    let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let alone = |name: &str, value: &str| {
+        let mut with_one = parsed.clone();
+        with_one.set_query(Some(&format!("{name}={}", escaped(value))));
+        with_one.as_str().parse::<Config>().is_ok()
+    };
+    let mut without = parsed.clone();
+    without.set_query(None);
+    without.as_str().parse::<Config>().ok()?;
+    let mut wrong = parsed.query_pairs().filter(|(name, value)| plain(name) && !alone(name, value));
+    wrong.next().map(|(name, _)| name.into_owned())
 }
 
 fn escaped(text: &str) -> String {
@@ -166,6 +186,9 @@ mod tests {
         let error = |url: &str| parse(url).err().unwrap().to_string();
         assert!(error("postgresql://u:secret@h/d?sslmode=strict").contains("verify-full"));
         assert!(!error("postgresql://u:secret@h/d?sslmode=require&nonsense=1").contains("secret"));
+        assert!(error("postgresql://u:secret@h/d?gssencmode=disable").contains("gssencmode"));
+        assert!(error("postgresql://u:secret@h/d?connect_timeout=abc&options=x").contains(": connect_timeout."));
+        assert!(!error("postgresql://u:se?cret=@h/d?nope=1").contains("cret"));
         assert!(parse("postgresql://h/d?sslmode=verify-ca&sslrootcert=/no/such/file").is_err());
     }
 }

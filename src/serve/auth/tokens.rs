@@ -134,6 +134,8 @@ impl Tokens {
         let source = if jwks.starts_with("http://") || jwks.starts_with("https://") {
             let endpoint = Endpoint::new(jwks).map_err(|why| SettingError::new(format!("APP_JWT_JWKS: {why}")))?;
             Source::Url(Box::new(endpoint))
+        } else if jwks.contains("://") {
+            return Err(SettingError::new("APP_JWT_JWKS: write https://… or the path of a file").into());
         } else {
             Source::File(jwks.to_owned())
         };
