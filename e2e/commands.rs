@@ -367,17 +367,13 @@ fn what_cannot_be_kept_is_told_in_the_task() {
     let resumed = "read -r told\ncase $told in *'\"checkpoint\":[[['*) echo '{\"result\":7}'; exit 0;; esac\n";
     let file = tasks(&[
         ("saves", &format!("{resumed}{}exit 75", deep("checkpoint", 120)), "max_attempts = 2\nbackoff = \"1ms\""),
-        ("saves_too_much", &(deep("checkpoint", 121) + "exec sleep 60"), ""),
+        ("saves_too_much", &(deep("checkpoint", 121) + "exec sleep 600"), ""),
         ("returns", &deep("result", 120), ""),
         ("returns_too_much", &deep("result", 20_000), ""),
-        (
-            "returns_much",
-            r#"printf '{ "result": "'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'; exec sleep 60"#,
-            "",
-        ),
+        ("returns_much", r#"printf '{ "result": "'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'"#, ""),
         (
             "saves_much",
-            r#"printf '{"checkpoint":"'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'; exec sleep 60"#,
+            r#"printf '{"checkpoint":"'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'; exec sleep 600"#,
             "",
         ),
         ("fails_oddly", r#"echo '{"error":{"code":"A <b>","message":"","retry_after":"soon"}}'; exit 1"#, ""),

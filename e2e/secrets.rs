@@ -147,6 +147,7 @@ fn none_comes_out_when_nothing_works() {
         ("no Redis URL", vec![("REDIS_URL", format!("http://u:{}@127.0.0.1", wrong("f")))]),
         ("a bad Redis port", vec![("REDIS_URL", format!("redis://u:{}@127.0.0.1:99999", wrong("g")))]),
         ("a sink with a password", vec![("APP_VECTOR_SINK_URL", format!("http://u:{}@127.0.0.1/", wrong("h")))]),
+        ("a collector", vec![("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://u:ä {}@127.0.0.1:1x", wrong("j")))]),
         ("a strange sink", vec![("APP_VECTOR_SINK_URL", format!("ftp://127.0.0.1/{}", wrong("i")))]),
     ];
     std::thread::scope(|scope| {

@@ -171,6 +171,17 @@ fn settings_that_cannot_be() {
 }
 
 #[test]
+fn a_collector_that_is_not_asked_is_not_looked_at() {
+    let deployment = Deployment::new().set("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense");
+    let refused = deployment.start_with(&["migrate"], &[]).finish();
+    assert_eq!(refused.code, Some(WRONG_USAGE), "{}", refused.output());
+    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+        let finished = deployment.start_with(&["migrate"], &[off]).finish();
+        assert_eq!(finished.code, Some(0), "{}", finished.output());
+    }
+}
+
+#[test]
 fn a_certificate_without_its_key_is_told_as_that() {
     let finished = Deployment::new().set("APP_TLS_CERT", "x").run(&["serve"]);
     assert_eq!(finished.code, Some(2), "{}", finished.output());

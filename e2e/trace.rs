@@ -273,6 +273,18 @@ fn a_collector_that_is_away_disturbs_nothing() {
 }
 
 #[test]
+fn the_endpoint_for_traces_alone_is_enough() {
+    let collector = OtlpReceiver::start();
+    let url = format!("{}/v1/traces", collector.endpoint());
+    let deployment =
+        Deployment::new().set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url).set("OTEL_BSP_SCHEDULE_DELAY", 100);
+    let mut serve = deployment.serve();
+    serve.client().fetch("/task-types").expect(200);
+    all_are_sent(&collector, &["GET /task-types"]);
+    serve.stop();
+}
+
+#[test]
 fn what_the_standard_variables_ask_for_in_vain_is_told() {
     let collector = OtlpReceiver::start();
     let deployment = Deployment::new().set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());

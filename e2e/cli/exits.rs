@@ -123,6 +123,8 @@ fn bad_usage() {
         &["submit", "t", "--input", "/no/such/file"],
         &["submit", "t", "--wait", "--follow"],
         &["submit", "t", "--key", "a\nb"],
+        &["submit", "t", "--key", " "],
+        &["submit", "t", "--key", "a\"b"],
         &["get"],
         &["get", "abc"],
         &["get", "../../x"],

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     admin::Admin,
     config,
-    core::{Core, store::migrate},
+    core::{
+        Core, queue,
+        store::{self, migrate},
+    },
     dev, doctor,
     serve::{Application, Entrance},
     shutdown::Shutdown,
@@ -56,6 +59,8 @@ impl DevRole {
         let tools = tools(&self.work, &self.tasks, &self.outbound)?;
         let Some(entrance) = unless_told(&stop, Entrance::prepare(self.http.clone())).await? else { return Ok(()) };
         let mut servers = dev::Servers::open(&self.servers)?;
+        servers.given_postgres().map_or(Ok(()), |postgres| store::check(&postgres))?;
+        servers.given_redis().map_or(Ok(()), |redis| queue::check(&redis))?;
         let prepared = Prepared { registry, runnable, tools, entrance };
         let outcome = self.run_on(&mut servers, prepared, &stop).await;
         servers.stop().await;
@@ -66,7 +71,6 @@ impl DevRole {
         let Prepared { registry, runnable, tools, entrance } = prepared;
         let connected = unless_told(stop, async {
             let (postgres, redis) = servers.start().await?;
-            Core::check(&postgres, &redis)?;
             migrate::connect(&postgres).await?.run().await?;
             Core::connect(&postgres, &redis).await
         });

@@ -64,7 +64,7 @@ impl DoctorRole {
         }
     }
 
-    /// Why `serve` or `work` would not start, as far as they look before they connect.
+    /// What of its settings `serve` or `work` would refuse. The keys of APP_JWT_JWKS are asked for, as at a start.
     async fn wrong_settings(&self, types: impl TaskTypes) -> Vec<String> {
         let checks = [
             telemetry::check(&self.telemetry).map_err(Into::into),

@@ -119,9 +119,11 @@ impl Submit {
     }
 }
 
-/// As the API takes it.
+/// One that the API takes as it is: printable ASCII without quotes, blanks within only.
 fn key(text: &str) -> Result<String, String> {
-    let good = (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let good = (1..=LONGEST_KEY).contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"')
+        && text.trim() == text;
     if good { Ok(text.to_owned()) } else { Err(format!("write 1 to {LONGEST_KEY} letters, digits and marks of ASCII")) }
 }
 

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 /// No time is longer: what never happens and what overflows are hard to tell apart.
 const LONGEST_TIME: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+
 /// A setting that cannot be, alone or beside the others: it is named, with what to write. The program ends with 2 for it,
 /// as for a command line that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -32,10 +32,7 @@ pub use scrape::Counting;
 pub use store::{Counted, End, EventFilter, Listed, Lookup, Store, StoreError, TaskFilter};
 pub use submit::Submitter;
 
-use crate::{
-    config::{self, SettingError},
-    metrics::Metrics,
-};
+use crate::{config, metrics::Metrics};
 
 /// Why a submission was not accepted.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -105,12 +102,6 @@ pub struct Core {
 }
 
 impl Core {
-    /// Refuses URLs that lead nowhere, before anything is waited for.
-    pub fn check(postgres: &config::Postgres, redis: &config::Redis) -> Result<(), SettingError> {
-        queue::check(redis)?;
-        store::check(postgres)
-    }
-
     /// Connects to PostgreSQL, waiting a bounded time for it. Redis need not be there; one that holds the doorbells of
     /// another database is refused, since each would take the other's for lost, for ever.
     pub async fn connect(postgres: &config::Postgres, redis: &config::Redis) -> anyhow::Result<Self> {

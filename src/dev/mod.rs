@@ -58,6 +58,16 @@ impl Servers {
         })
     }
 
+    /// The PostgreSQL that is used instead of a private one.
+    pub fn given_postgres(&self) -> Option<config::Postgres> {
+        self.database_url.clone().map(postgres_at)
+    }
+
+    /// The Redis that is used instead of a private one.
+    pub fn given_redis(&self) -> Option<config::Redis> {
+        self.redis_url.clone().map(redis_at)
+    }
+
     /// Starts what is not given by URL, and returns how to reach both. After an error, call [`stop`](Self::stop):
     /// one of the two may run.
     pub async fn start(&mut self) -> anyhow::Result<(config::Postgres, config::Redis)> {
@@ -81,10 +91,7 @@ impl Servers {
                 Secret::from(url)
             }
         };
-        Ok((
-            config::Postgres { database_url, postgres_pool: POSTGRES_POOL },
-            config::Redis { redis_url, redis_ca: None },
-        ))
+        Ok((postgres_at(database_url), redis_at(redis_url)))
     }
 
     /// Lines that tell a person how to reach the private servers. They name files instead of passwords.
@@ -111,6 +118,14 @@ impl Servers {
             self.place.forget_url(name);
         }
     }
+}
+
+fn postgres_at(database_url: Secret) -> config::Postgres {
+    config::Postgres { database_url, postgres_pool: POSTGRES_POOL }
+}
+
+fn redis_at(redis_url: Secret) -> config::Redis {
+    config::Redis { redis_url, redis_ca: None }
 }
 
 fn lock(folder: &std::path::Path) -> anyhow::Result<File> {

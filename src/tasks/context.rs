@@ -186,7 +186,7 @@ impl Context {
 
     /// Saves a position that the next delivery can go on from. The latest one wins; it is durable within a tenth of
     /// a second, and in any case before the task is handed back to be run elsewhere. One of more than 1 MiB of JSON,
-    /// or of more than 120 levels, fails the task for good, as `checkpoint_too_large`: it holds a position, and what belongs to it lies elsewhere.
+    /// of more than 120 levels, or with a number that no double holds, fails the task for good, as `checkpoint_too_large`: it holds a position, and what belongs to it lies elsewhere.
     pub fn checkpoint<T: Serialize>(&self, position: &T) -> Result<(), Failure> {
         let text = serde_json::value::to_raw_value(position)
             .map_err(|error| Failure::fatal("checkpoint", format!("the checkpoint is not JSON: {error}")))?;

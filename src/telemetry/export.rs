@@ -1,7 +1,7 @@
 //! Export: spans to a collector, OTLP over HTTP with protobuf bodies, from a thread of its own.
 //!
-//! Of the standard variables the SDK's own code reads `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and
-//! `OTEL_EXPORTER_OTLP_HEADERS`; [`variables`](super::variables) has the others.
+//! Of the standard variables the SDK's own code reads those of the sampler, the headers, the resource and the limits of a
+//! span; [`variables`](super::variables) has the others.
 
 use std::{
     pin::Pin,
@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
@@ -21,35 +20,46 @@ use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_subscriber::Registry;
 use url::Url;
 
-use super::variables::{MAX_BATCH_SIZE, MAX_QUEUE_SIZE, Number, SCHEDULE_DELAY, TIMEOUT, from_environment};
+use super::variables::{
+    MAX_BATCH_SIZE, MAX_QUEUE_SIZE, Number, SCHEDULE_DELAY, TIMEOUT, TRACES_TIMEOUT, from_environment, is_switched_off,
+};
 use crate::config::{self, SettingError};
 
 /// How long a process that leaves waits for its last spans.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 /// A collector that stays away is reported this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// What a collector answers is a few bytes; more is not read.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-/// Where spans go: as the variable for traces alone says or, without it, below the base URL.
+/// Where spans go: as the variable for traces alone says or, without it, below the base URL. `None` where they go nowhere.
 pub(super) fn endpoint(telemetry: &config::Telemetry) -> Result<Option<String>, SettingError> {
-    let checked = |name: &str, url: String| match Url::parse(&url) {
-        Ok(parsed) if ["http", "https"].contains(&parsed.scheme()) => Ok(Some(url)),
-        _ => Err(SettingError::new(format!("{name} is not the URL of a collector: write http://host:4318"))),
-    };
+    if is_switched_off(from_environment) {
+        return Ok(None);
+    }
     if let Some(url) = from_environment(TRACES_ENDPOINT) {
-        return checked(TRACES_ENDPOINT, url.trim().to_owned());
+        return checked(&url, TRACES_ENDPOINT, "http://host:4318/v1/traces").map(Some);
     }
     match telemetry.otlp_endpoint.as_ref().map(|base| base.expose().trim().trim_end_matches('/')) {
         None | Some("") => Ok(None),
-        Some(base) => checked("OTEL_EXPORTER_OTLP_ENDPOINT", format!("{base}/v1/traces")),
+        Some(base) => checked(&format!("{base}/v1/traces"), ENDPOINT, "http://host:4318").map(Some),
+    }
+}
+
+/// The URL as every library reads it, with whatever is odd in it escaped.
+fn checked(url: &str, name: &str, example: &str) -> Result<String, SettingError> {
+    match Url::parse(url.trim()) {
+        Ok(parsed) if ["http", "https"].contains(&parsed.scheme()) => Ok(parsed.into()),
+        _ => Err(SettingError::new(format!("{name} is not the URL of a collector: write {example}"))),
     }
 }
 
 /// A provider whose spans go to this URL.
-pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerProvider> {
-    let timeout = Duration::from_millis(TIMEOUT.read(from_environment));
+pub(super) fn provider(endpoint: &str, role: &str) -> Result<SdkTracerProvider, SettingError> {
+    let timeout = if TRACES_TIMEOUT.is_set(from_environment) { TRACES_TIMEOUT } else { TIMEOUT };
+    let timeout = Duration::from_millis(timeout.read(from_environment));
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(CollectorClient::new(timeout))
@@ -57,7 +67,8 @@ pub(super) fn provider(endpoint: &str, role: &str) -> anyhow::Result<SdkTracerPr
         .with_timeout(timeout)
         .with_endpoint(endpoint)
         .build()
-        .context("spans cannot be exported")?;
+        // Its own words repeat the URL, which may hold a secret.
+        .map_err(|_| SettingError::new(format!("{ENDPOINT}, or {TRACES_ENDPOINT}, cannot be used")))?;
     let size = |number: Number| usize::try_from(number.read(from_environment)).unwrap_or(usize::MAX);
     let batches = BatchConfigBuilder::default()
         .with_scheduled_delay(Duration::from_millis(SCHEDULE_DELAY.read(from_environment)))

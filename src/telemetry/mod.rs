@@ -79,7 +79,7 @@ pub fn init(telemetry: &config::Telemetry, role: &str) -> anyhow::Result<Guard> 
     Ok(guard)
 }
 
-/// Refuses what [`init`] refuses.
+/// Refuses the settings that [`init`] refuses.
 pub fn check(telemetry: &config::Telemetry) -> Result<(), SettingError> {
     filter(telemetry)?;
     export::endpoint(telemetry)?;
@@ -115,12 +115,7 @@ where
 
     // The spans of this crate carry the trace context, so they exist whatever the log's filter says.
     let own = || filter_fn(is_own).and(LevelFilter::INFO);
-    let provider = match export::endpoint(telemetry)? {
-        Some(endpoint) if !variables::is_switched_off(variables::from_environment) => {
-            Some(export::provider(&endpoint, role)?)
-        }
-        _ => None,
-    };
+    let provider = export::endpoint(telemetry)?.map(|url| export::provider(&url, role)).transpose()?;
     match &provider {
         Some(provider) => layers.push(export::layer(provider).with_filter(own()).boxed()),
         None => layers.push(trace::PassOn.with_filter(own()).boxed()),

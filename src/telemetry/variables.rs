@@ -31,9 +31,16 @@ pub(super) const MAX_QUEUE_SIZE: Number = Number { name: "OTEL_BSP_MAX_QUEUE_SIZ
 pub(super) const MAX_BATCH_SIZE: Number = Number { name: "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", usual: 512 };
 /// Milliseconds that one sending may take.
 pub(super) const TIMEOUT: Number = Number { name: "OTEL_EXPORTER_OTLP_TIMEOUT", usual: 5_000 };
-const NUMBERS: [Number; 4] = [SCHEDULE_DELAY, MAX_QUEUE_SIZE, MAX_BATCH_SIZE, TIMEOUT];
+/// The same for traces alone, the more exact of the two.
+pub(super) const TRACES_TIMEOUT: Number = Number { name: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", ..TIMEOUT };
+const NUMBERS: [Number; 5] = [SCHEDULE_DELAY, MAX_QUEUE_SIZE, MAX_BATCH_SIZE, TIMEOUT, TRACES_TIMEOUT];
 
 impl Number {
+    /// Whether there is anything, understood or not.
+    pub(super) fn is_set(&self, read: impl Fn(&str) -> Option<String>) -> bool {
+        read(self.name).is_some()
+    }
+
     /// What is set, where it is understood.
     pub(super) fn read(&self, read: impl Fn(&str) -> Option<String>) -> u64 {
         read(self.name).and_then(|text| positive(&text)).unwrap_or(self.usual)
@@ -90,7 +97,7 @@ pub(super) fn ignored(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
         }
     }
     for name in ["OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"] {
-        if let Some(other) = read(name).filter(|compression| compression.trim() != "none") {
+        if let Some(other) = read(name).filter(|compression| !compression.trim().eq_ignore_ascii_case("none")) {
             lines.push(format!("{name} is {other:?}, which is ignored: spans go as they are; write none"));
         }
     }

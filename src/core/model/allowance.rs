@@ -15,7 +15,7 @@ pub(crate) const MAX_CHECKPOINT_BYTES: usize = 1024 * 1024;
 /// Levels of a checkpoint and of a result. Readers of answers that have them, and are some levels deeper, end at 128
 /// (serde_json), or at 1,000 (Python); PostgreSQL takes thousands.
 const MAX_DEPTH: usize = 120;
-/// Digits and more of them than this, and a number may be too large for a double even without an exponent.
+/// A number of no more digits is not too large for a double, unless it has an exponent.
 const SHORT_NUMBER: usize = 300;
 /// Longer texts of errors are cut.
 const MAX_ERROR_BYTES: usize = 4 * 1024;
@@ -70,6 +70,38 @@ pub(crate) fn error_text(text: &str) -> String {
     text
 }
 
+/// What a delivery may leave behind as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// A position.
+    Checkpoint,
+    /// What was asked for.
+    Result,
+}
+
+impl Kept {
+    /// As messages call it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Kept::Checkpoint => "checkpoint",
+            Kept::Result => "result",
+        }
+    }
+
+    fn too_large(self, message: String) -> TooLarge {
+        let code = match self {
+            Kept::Checkpoint => "checkpoint_too_large",
+            Kept::Result => "result_too_large",
+        };
+        TooLarge { code, message }
+    }
+
+    /// Of a text that was not read to its end, because it has more bytes than it may have.
+    pub(crate) fn too_long(self, most: usize) -> TooLarge {
+        self.too_large(format!("the {} has more than the {most} bytes that it may have", self.word()))
+    }
+}
+
 /// What a delivery wants to leave behind is larger than it may be: its task has failed, for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TooLarge {
@@ -81,33 +113,25 @@ pub(crate) struct TooLarge {
 
 /// Whether a checkpoint may be kept. `json` is JSON.
 pub(crate) fn checkpoint(json: &str) -> Result<(), TooLarge> {
-    within("checkpoint", json, MAX_CHECKPOINT_BYTES)
-        .map_err(|message| TooLarge { code: "checkpoint_too_large", message })
+    within(Kept::Checkpoint, json, MAX_CHECKPOINT_BYTES)
 }
 
 /// Whether a result may be kept, where so many bytes are allowed (`APP_MAX_RESULT`). `json` is JSON.
 pub(crate) fn result(json: &str, most: usize) -> Result<(), TooLarge> {
-    within("result", json, most).map_err(|message| TooLarge { code: "result_too_large", message })
+    within(Kept::Result, json, most)
 }
 
-/// Of a text that was not read to its end, since it has more bytes than a checkpoint or a result may have. `what` is the
-/// one or the other.
-pub(crate) fn too_long(what: &str, most: usize) -> TooLarge {
-    let code = if what == "checkpoint" { "checkpoint_too_large" } else { "result_too_large" };
-    TooLarge { code, message: format!("the {what} has more than the {most} bytes that it may have") }
-}
-
-fn within(what: &str, json: &str, most: usize) -> Result<(), String> {
-    let bytes = json.len();
+fn within(kept: Kept, json: &str, most: usize) -> Result<(), TooLarge> {
+    let (what, bytes) = (kept.word(), json.len());
     if bytes > most {
-        return Err(format!("the {what} has {bytes} bytes, and may have {most} at most"));
+        return Err(kept.too_large(format!("the {what} has {bytes} bytes, and may have {most} at most")));
     }
     let Extent { depth, largest } = Extent::of(json);
     if depth > MAX_DEPTH {
-        return Err(format!("the {what} has {depth} levels, and may have {MAX_DEPTH} at most"));
+        return Err(kept.too_large(format!("the {what} has {depth} levels, and may have {MAX_DEPTH} at most")));
     }
     if !largest.is_finite() {
-        return Err(format!("the {what} has a number that is too large for a double"));
+        return Err(kept.too_large(format!("the {what} has a number that is too large for a double")));
     }
     Ok(())
 }

@@ -325,12 +325,12 @@ impl Queue {
     }
 }
 
-/// The client, by these settings.
 /// Whether the settings lead to a Redis, there or not.
 pub fn check(redis: &config::Redis) -> Result<(), SettingError> {
     client(redis).map(drop)
 }
 
+/// The client, by these settings.
 fn client(redis: &config::Redis) -> Result<Client, SettingError> {
     let url = redis.redis_url.expose();
     let info = url.into_connection_info().map_err(|_| {
@@ -345,10 +345,9 @@ fn client(redis: &config::Redis) -> Result<Client, SettingError> {
     let client = match &redis.redis_ca {
         None => Client::open(info),
         Some(file) => {
-            let unreadable =
-                |error| SettingError::new(format!("APP_REDIS_CA: cannot read {}: {error}", file.display()));
-            tls::certificates(file).map_err(|why| SettingError::new(format!("APP_REDIS_CA: {why:#}")))?;
-            let root = std::fs::read(file).map_err(unreadable)?;
+            let wrong = |why: anyhow::Error| SettingError::new(format!("APP_REDIS_CA: {why:#}"));
+            tls::certificates(file).map_err(wrong)?;
+            let root = std::fs::read(file).map_err(|why| wrong(why.into()))?;
             Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root) })
         }
     };

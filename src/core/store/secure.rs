@@ -39,10 +39,11 @@ pub(super) fn parse(url: &str) -> Result<(Config, Secure), SettingError> {
         Some("require") => (SslMode::Require, Check::Nothing),
         Some("verify-ca") => (SslMode::Require, Check::Authority),
         Some("verify-full") => (SslMode::Require, Check::AuthorityAndName),
-        Some(other) => {
-            return Err(SettingError::new(format!(
-                "DATABASE_URL has sslmode={other}: write disable, prefer, require, verify-ca or verify-full"
-            )));
+        // Not repeated: in a URL that is written wrongly it may be a part of the password.
+        Some(_) => {
+            return Err(SettingError::new(
+                "DATABASE_URL has an sslmode that is not known: write disable, prefer, require, verify-ca or verify-full",
+            ));
         }
     };
     let mut config: Config = rest.parse().map_err(|_| match wrong_parameter(&rest) {
@@ -90,6 +91,10 @@ fn split(url: &str) -> (String, Option<String>, Option<PathBuf>) {
 /// else is wrong.
 fn wrong_parameter(url: &str) -> Option<String> {
     let parsed = Url::parse(url).ok()?;
+    // A password with a question mark in it, which is read as the beginning of the parameters.
+    if url.split_once('?').is_none_or(|(_, query)| query.contains(['@', '%'])) {
+        return None;
+    }
     let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     let alone = |name: &str, value: &str| {
         let mut with_one = parsed.clone();
@@ -188,7 +193,14 @@ mod tests {
         assert!(!error("postgresql://u:secret@h/d?sslmode=require&nonsense=1").contains("secret"));
         assert!(error("postgresql://u:secret@h/d?gssencmode=disable").contains("gssencmode"));
         assert!(error("postgresql://u:secret@h/d?connect_timeout=abc&options=x").contains(": connect_timeout."));
-        assert!(!error("postgresql://u:se?cret=@h/d?nope=1").contains("cret"));
+        for url in [
+            "postgresql://u:se?cret=@h/d?nope=1",
+            "postgresql://u:12?cret=x@h/d?nope=1",
+            "postgresql://u:?cret=x@h/d?sslmode=verify-full&nope=1",
+            "postgresql://u:12?sslmode=cret@h/d",
+        ] {
+            assert!(!error(url).contains("cret"), "{}", error(url));
+        }
         assert!(parse("postgresql://h/d?sslmode=verify-ca&sslrootcert=/no/such/file").is_err());
     }
 }

@@ -122,7 +122,7 @@ impl Command {
         let (code, last_words) = match &outcome.ended {
             Some(Ended { code: Some(0), too_large: None, .. }) => {
                 return match outcome.result {
-                    Some(result) => encode(&result),
+                    Some(result) => encode(&result?),
                     None => encode(&Value::Null),
                 };
             }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     core::model::{
         Level,
-        allowance::{MAX_CHECKPOINT_BYTES, MAX_LOG_LINES, too_long},
+        allowance::{Kept, MAX_CHECKPOINT_BYTES, MAX_LOG_LINES, TooLarge},
     },
     tasks::{Context, Failure, StopReason},
 };
@@ -37,6 +37,8 @@ use crate::{
 const LINES_PER_MOMENT: usize = 200;
 /// Longer lines are cut, where results may not be longer.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
+/// Bytes around the longest result in its line.
+const AROUND: usize = 1024;
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// What came of a payload.
@@ -44,8 +46,8 @@ const MOMENT: Duration = Duration::from_millis(100);
 pub struct Outcome {
     /// How it ended; `None` when its supervisor was killed.
     pub ended: Option<Ended>,
-    /// The last result that it wrote.
-    pub result: Option<Box<RawValue>>,
+    /// The last result that it wrote, or that it was too long to be read.
+    pub(in crate::tasks) result: Option<Result<Box<RawValue>, TooLarge>>,
     /// The last error that it wrote.
     pub error: Option<ErrorLine>,
     /// How a Rust type failed.
@@ -164,7 +166,9 @@ impl<'a> Said<'a> {
 
 impl Said<'_> {
     async fn listen(&mut self, pipe: impl AsyncRead + Unpin, mark: Option<&str>) {
-        let mut lines = Lines::new(pipe, self.longest_line());
+        // Results and checkpoints come on stdout alone.
+        let longest = if mark.is_some() { LONGEST_LINE } else { self.ctx.max_result().max(LONGEST_LINE) + AROUND };
+        let mut lines = Lines::new(pipe, longest);
         // A pipe that fails is one that has ended.
         while let Ok(Some(line)) = lines.next().await {
             match (line, mark) {
@@ -183,13 +187,13 @@ impl Said<'_> {
                         self.outcome.last_words = Some(text);
                     }
                 },
-                (Line::Cut(text), None) if let Some(what) = Message::held(&text) => {
-                    let most = if what == "checkpoint" { MAX_CHECKPOINT_BYTES } else { self.ctx.max_result() };
-                    self.refuse(too_long(what, most).into());
-                }
-                (Line::Cut(text), _) => {
-                    self.log(Level::Warning, &format!("a line that is too long begins with {text}")).await;
-                }
+                (Line::Cut(text), _) => match Message::kept(&text).filter(|_| mark.is_none()) {
+                    Some(Kept::Checkpoint) => self.refuse(Kept::Checkpoint.too_long(MAX_CHECKPOINT_BYTES).into()),
+                    Some(Kept::Result) => {
+                        self.outcome.result = Some(Err(Kept::Result.too_long(self.ctx.max_result())));
+                    }
+                    None => self.log(Level::Warning, &format!("a line that is too long begins with {text}")).await,
+                },
             }
         }
     }
@@ -206,7 +210,7 @@ impl Said<'_> {
                     self.refuse(refusal);
                 }
             }
-            Message::Result(result) => self.outcome.result = Some(result),
+            Message::Result(result) => self.outcome.result = Some(Ok(result)),
             Message::Error(mut error) => {
                 for line in error.made_usable() {
                     self.log(Level::Warning, &line).await;
@@ -221,11 +225,6 @@ impl Said<'_> {
     fn refuse(&mut self, why: Failure) {
         self.refused.get_or_insert(why);
         self.refusal.notify_one();
-    }
-
-    /// Room for the longest result and the longest checkpoint, and for what is around them.
-    fn longest_line(&self) -> usize {
-        self.ctx.max_result().max(LONGEST_LINE) + 1_024
     }
 
     async fn log(&mut self, level: Level, text: &str) {

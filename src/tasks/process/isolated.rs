@@ -187,13 +187,13 @@ impl Isolated {
             input,
         };
         let outcome = attempt::run(&plan, ctx).await.map_err(RunError::Failed)?;
-        match (outcome.failure, outcome.ended) {
-            (Some(FailureLine::Undecodable(why)), _) => Err(RunError::Undecodable(why)),
-            (Some(failure), _) => Err(RunError::Failed(failure.into())),
-            (None, Some(Ended { code: Some(0), .. })) if outcome.result.is_some() => {
-                Ok(outcome.result.unwrap_or_default())
+        match (outcome.failure, outcome.ended, outcome.result) {
+            (Some(FailureLine::Undecodable(why)), ..) => Err(RunError::Undecodable(why)),
+            (Some(failure), ..) => Err(RunError::Failed(failure.into())),
+            (None, Some(Ended { code: Some(0), .. }), Some(result)) => {
+                result.map_err(|too_large| RunError::Failed(too_large.into()))
             }
-            (None, ended) => Err(RunError::Failed(crashed(ended.as_ref(), outcome.last_words.as_deref(), ctx))),
+            (None, ended, _) => Err(RunError::Failed(crashed(ended.as_ref(), outcome.last_words.as_deref(), ctx))),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     config::duration,
-    core::model::{Level, is_type_name},
+    core::model::{Level, allowance::Kept, is_type_name},
     tasks::Failure,
 };
 
@@ -111,12 +111,14 @@ impl Message {
         line.starts_with('{').then(|| serde_json::from_str(line).ok()).flatten()
     }
 
-    /// What a line holds of which only the beginning is known, where that is limited: a checkpoint or a result.
-    pub fn held(beginning: &str) -> Option<&'static str> {
+    /// What a line would leave behind of which only the beginning is known.
+    pub(super) fn kept(beginning: &str) -> Option<Kept> {
         let key = beginning.strip_prefix('{')?.trim_start().strip_prefix('"')?;
-        ["checkpoint", "result"]
-            .into_iter()
-            .find(|name| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('"')))
+        let is = |kept: &Kept| {
+            let rest = key.strip_prefix(kept.word()).and_then(|rest| rest.strip_prefix('"'));
+            rest.is_some_and(|rest| rest.trim_start().starts_with(':'))
+        };
+        [Kept::Checkpoint, Kept::Result].into_iter().find(is)
     }
 
     /// As a payload writes it.
@@ -163,6 +165,20 @@ impl From<Failure> for FailureLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_known_by_its_beginning() {
+        for (line, kept) in [
+            (r#"{"result":"xx"#, Some(Kept::Result)),
+            (r#"{ "checkpoint" : [1"#, Some(Kept::Checkpoint)),
+            (r#"{"results":"xx"#, None),
+            (r#"{"result"xx"#, None),
+            (r#"{"log":{"message":"#, None),
+            ("xx", None),
+        ] {
+            assert_eq!(Message::kept(line), kept, "{line}");
+        }
+    }
 
     #[test]
     fn lines_say_something_or_are_the_log() {
